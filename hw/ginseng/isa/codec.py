@@ -1,0 +1,157 @@
+"""Layouts as bytes, fast: what software packs and a bench unpacks."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from amaranth import Shape
+from amaranth.lib import data
+
+from ginseng.isa.errors import EncodingError
+
+__all__ = ["Codec", "pack_upward"]
+
+#: What one field holds: an integer, or bytes where its shape is an array of bytes.
+Value = int | bytes
+
+
+def pack_upward(fields: Mapping[str, Any], *, width: int, boundary: int = 64) -> data.Layout:
+    """Lay fields upward from bit 0; one that would straddle a multiple of ``boundary`` starts at it.
+
+    This is GCC's rule for C bit-fields, which the VTA encodings follow (specification §2).
+
+    Raises
+    ------
+    EncodingError
+        If a field ends beyond ``width`` bits.
+
+    """
+    placed: dict[str, data.Field] = {}
+    at = 0
+    for name, shape in fields.items():
+        size = Shape.cast(shape).width
+        if size and at // boundary != (at + size - 1) // boundary:
+            at = -(-at // boundary) * boundary
+        placed[name] = data.Field(shape, at)
+        at += size
+    if at > width:
+        raise EncodingError(f"Field {name} ends at bit {at}, beyond the {width} bits of its word")
+    return data.FlexibleLayout(width, placed)
+
+
+class Codec:
+    """Packs and unpacks the words of one layout, little-endian, and checks every range.
+
+    Positions are read from the layout once. ``data.Struct.const`` gives the same bits but is a
+    hundred times slower and drops the high bits of a value that does not fit. Names that start
+    with an underscore are reserved bits: written as zero, reported by `reserved`.
+
+    Parameters
+    ----------
+    layout : data.Layout or data.Struct subclass
+    name : str
+        What errors call the word; by default the class's name.
+
+    """
+
+    def __init__(self, layout: Any, name: str | None = None) -> None:
+        self.name: Final[str] = name or layout.__name__
+        cast = data.Layout.cast(layout)
+        self.nbytes: Final = (Shape.cast(cast).width + 7) // 8
+        self._fields: dict[str, tuple[int, int, bool, bool]] = {}
+        covered = 0
+        for key, field in cast:
+            offset, width = field.offset, field.width
+            if str(key).startswith("_"):
+                continue
+            shape = Shape.cast(field.shape)
+            is_bytes = isinstance(field.shape, data.ArrayLayout)
+            self._fields[str(key)] = (offset, width, shape.signed, is_bytes)
+            covered |= ((1 << width) - 1) << offset
+        self._uncovered = ((1 << 8 * self.nbytes) - 1) & ~covered
+        self._plain = [
+            (key, offset, (1 << width) - 1)
+            for key, (offset, width, signed, is_bytes) in self._fields.items()
+            if not signed and not is_bytes
+        ]
+        self._special = [(key, *f) for key, f in self._fields.items() if f[2] or f[3]]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields, lowest bit first."""
+        return tuple(self._fields)
+
+    def bounds(self, field: str) -> tuple[int, int]:
+        """Least and greatest integer that ``field`` holds."""
+        _, width, signed, _ = self._fields[field]
+        return (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+
+    def pack(self, **values: Value) -> bytes:
+        """Return the word with ``values`` set and every other field zero.
+
+        Raises
+        ------
+        EncodingError
+            If a name is no field of the layout, or a value does not fit its field.
+
+        """
+        word = 0
+        for key, value in values.items():
+            try:
+                offset, width, signed, is_bytes = self._fields[key]
+            except KeyError:
+                raise EncodingError(
+                    f"{self.name} has no field {key} (fields: {', '.join(self._fields)})"
+                ) from None
+            if is_bytes:
+                if not isinstance(value, bytes) or len(value) != width // 8:
+                    raise EncodingError(f"{self.name}.{key} holds exactly {width // 8} bytes")
+                value = int.from_bytes(value, "little")
+            elif isinstance(value, bytes):
+                raise EncodingError(f"{self.name}.{key} holds an integer, not bytes")
+            elif signed:
+                if not -(1 << width - 1) <= value < 1 << width - 1:
+                    self._refuse(key, value)
+                value &= (1 << width) - 1
+            elif not 0 <= value < 1 << width:
+                self._refuse(key, value)
+            word |= int(value) << offset
+        return word.to_bytes(self.nbytes, "little")
+
+    def unpack(self, word: bytes) -> dict[str, int]:
+        """Return every integer field of ``word``; byte arrays come from `unpack_bytes`.
+
+        Raises
+        ------
+        EncodingError
+            If ``word`` has another length.
+
+        """
+        if len(word) != self.nbytes:
+            raise EncodingError(f"{self.name} is {self.nbytes} bytes, not {len(word)}")
+        bits = int.from_bytes(word, "little")
+        values = {key: bits >> offset & mask for key, offset, mask in self._plain}
+        for key, offset, width, signed, is_bytes in self._special:
+            if is_bytes:
+                continue
+            value = bits >> offset & (1 << width) - 1
+            values[key] = value - (1 << width) if signed and value >> (width - 1) else value
+        return values
+
+    def unpack_bytes(self, word: bytes) -> dict[str, bytes]:
+        """Return every byte-array field of ``word``."""
+        self.unpack(word)
+        bits = int.from_bytes(word, "little")
+        return {
+            key: (bits >> offset & (1 << width) - 1).to_bytes(width // 8, "little")
+            for key, offset, width, _, is_bytes in self._special
+            if is_bytes
+        }
+
+    def reserved(self, word: bytes) -> int:
+        """Return the bits of ``word`` that belong to no field; a well-formed word has none set."""
+        return int.from_bytes(word, "little") & self._uncovered
+
+    def _refuse(self, key: str, value: int) -> None:
+        low, high = self.bounds(key)
+        width = self._fields[key][1]
+        raise EncodingError(f"{self.name}.{key} holds {low} to {high} ({width} bits), not {value}")
