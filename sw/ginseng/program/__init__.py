@@ -1,0 +1,28 @@
+"""The `.ginseng` file: one compiled enclave program, read, written, sealed and measured.
+
+It holds the instruction stream, the micro-ops, the packed weights and a manifest that says how
+they stand in the tensor table. Nothing here needs the compiler.
+"""
+
+from ginseng.program.errors import ProgramError
+from ginseng.program.file import load, save
+from ginseng.program.measure import Measurements, measure
+from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
+from ginseng.program.sealing import open_tensor, seal_program, seal_tensor
+
+__all__ = [
+    "LayerSpec",
+    "Measurements",
+    "PortSpec",
+    "Program",
+    "ProgramError",
+    "SealedTensor",
+    "SlotSpec",
+    "TensorSpec",
+    "load",
+    "measure",
+    "open_tensor",
+    "save",
+    "seal_program",
+    "seal_tensor",
+]

@@ -1,0 +1,133 @@
+"""Reading and writing `.ginseng` files: safetensors with a canonical manifest in its metadata."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ginseng.isa.config import SystemConfig
+from ginseng.isa.errors import ConfigError
+from ginseng.isa.table import Domain, Permission, SlotUse, Source
+from ginseng.program.errors import ProgramError
+from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
+
+__all__ = ["load", "save"]
+
+_FORMAT: Final = "ginseng-program-1"
+#: A manifest beyond this is refused unread: nothing legitimate comes near.
+_MANIFEST_LIMIT: Final = 16 << 20
+
+
+def manifest(program: Program) -> str:
+    """Return the canonical manifest: JSON with sorted keys, no white space and no floats."""
+    tree = {
+        "format": _FORMAT,
+        "name": program.name,
+        "config": program.config.canonical.decode(),
+        "config_digest": program.config.digest.hex(),
+        "tensors": [asdict(t) for t in program.tensors],
+        "slots": [asdict(s) for s in program.slots],
+        "entry": program.entry,
+        "inputs": [asdict(p) for p in program.inputs],
+        "outputs": [asdict(p) for p in program.outputs],
+        "model_sha256": program.model_sha256,
+        "layers": [asdict(layer) for layer in program.layers],
+    }
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"))
+
+
+def save(program: Program, path: Path) -> None:
+    """Write ``program`` to ``path``; the same program gives the same bytes."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for name, content in program.contents.items():
+        if isinstance(content, SealedTensor):
+            arrays[f"{name}/ciphertext"] = np.frombuffer(content.ciphertext, np.uint8)
+            arrays[f"{name}/tags"] = np.frombuffer(content.tags, np.uint8)
+        else:
+            arrays[f"{name}/plain"] = np.frombuffer(content, np.uint8)
+    data = save_tensors(dict(sorted(arrays.items())), {"ginseng": manifest(program)})
+    path.write_bytes(data)
+
+
+def load(path: Path) -> Program:
+    """Read a `.ginseng` file.
+
+    Raises
+    ------
+    ProgramError
+        If the file does not exist, is cut short, is no `.ginseng` file, or contradicts itself.
+
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ProgramError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        arrays = load_tensors(data)
+        header = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + header]).get("__metadata__", {})
+        text = metadata["ginseng"]
+    except KeyError:
+        raise ProgramError(f"{path} is a safetensors file without a Ginseng manifest") from None
+    except (SafetensorError, ValueError) as error:
+        raise ProgramError(f"{path} is no .ginseng file, or cut short: {error}") from None
+    if len(text) > _MANIFEST_LIMIT:
+        raise ProgramError(f"{path}: its manifest is longer than {_MANIFEST_LIMIT} bytes")
+    try:
+        program = _parse(json.loads(text), {k: v.tobytes() for k, v in arrays.items()})
+    except (ProgramError, ConfigError) as error:
+        raise ProgramError(f"{path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ProgramError(f"{path}: its manifest is damaged ({error})") from None
+    if manifest(program) != text:
+        raise ProgramError(f"{path}: its manifest is not in canonical form")
+    return program
+
+
+def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
+    if tree["format"] != _FORMAT:
+        raise ProgramError(f"it is in format {tree['format']!r}, this release reads {_FORMAT!r}")
+    tensors = tuple(
+        TensorSpec(
+            **(
+                t
+                | {
+                    "domain": Domain(t["domain"]),
+                    "permissions": Permission(t["permissions"]),
+                    "source": Source(t["source"]),
+                }
+            )
+        )
+        for t in tree["tensors"]
+    )
+    contents: dict[str, bytes | SealedTensor] = {}
+    for key, data in arrays.items():
+        name, _, kind = key.rpartition("/")
+        if kind == "plain":
+            contents[name] = data
+        elif kind == "ciphertext":
+            contents[name] = SealedTensor(data, arrays[f"{name}/tags"])
+        elif kind != "tags" or f"{name}/ciphertext" not in arrays:
+            raise ProgramError(f"array {key} has no meaning")
+    return Program(
+        name=tree["name"],
+        config=SystemConfig.from_canonical(tree["config"].encode()),
+        tensors=tensors,
+        slots=tuple(SlotSpec(**(s | {"use": SlotUse(s["use"])})) for s in tree["slots"]),
+        entry=tree["entry"],
+        inputs=tuple(_port(p) for p in tree["inputs"]),
+        outputs=tuple(_port(p) for p in tree["outputs"]),
+        contents=contents,
+        model_sha256=tree["model_sha256"],
+        layers=tuple(LayerSpec(**layer) for layer in tree["layers"]),
+    )
+
+
+def _port(tree: dict[str, Any]) -> PortSpec:
+    return PortSpec(**(tree | {"shape": tuple(tree["shape"])}))

@@ -1,0 +1,290 @@
+"""What a compiled enclave program consists of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.isa.config import SystemConfig
+from ginseng.isa.formats import TAG_BYTES, chunk_count
+from ginseng.isa.table import GRANULE, MAX_CHUNK, TENSOR_ROW, Domain, Permission, SlotUse, Source
+from ginseng.program.errors import ProgramError
+
+__all__ = ["LayerSpec", "PortSpec", "Program", "SealedTensor", "SlotSpec", "TensorSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One row of the tensor table, but for its place in DRAM.
+
+    Attributes
+    ----------
+    name : str
+        Unique in its program.
+    handle : int
+        Index of the row.
+    domain, permissions, slot, measured, source, version
+        As in `ginseng.isa.table.TensorRow`.
+    chunk, length : int
+        Bytes.
+
+    """
+
+    name: str
+    handle: int
+    domain: Domain
+    permissions: Permission
+    length: int
+    chunk: int
+    slot: int = 0
+    measured: bool = False
+    source: Source = Source.SEALED
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        for what, value in (("length", self.length), ("chunk", self.chunk)):
+            if value <= 0 or value % GRANULE:
+                raise ProgramError(
+                    f"Tensor {self.name}: its {what} is a positive multiple of {GRANULE} bytes, "
+                    f"not {value}"
+                )
+        if self.chunk > MAX_CHUNK:
+            raise ProgramError(
+                f"Tensor {self.name}: its chunk is at most {MAX_CHUNK} bytes, not {self.chunk}"
+            )
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the tensor."""
+        return chunk_count(self.length, self.chunk)
+
+    @property
+    def tag_bytes(self) -> int:
+        """Bytes of its tags."""
+        return TAG_BYTES * self.chunks
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether IMPORT re-seals it under the session's memory key: measured, or a program."""
+        return self.domain is Domain.PROGRAM or (self.domain is Domain.WEIGHTS and self.measured)
+
+    def row(self, *, base: int = 0, tag_base: int = 0) -> bytes:
+        """Return the row as the mailbox takes it; with both places zero, as PCR2 hashes it."""
+        return TENSOR_ROW.pack(
+            domain=int(self.domain),
+            permissions=int(self.permissions),
+            slot=self.slot,
+            measured=int(self.measured),
+            source=int(self.source),
+            chunk=self.chunk,
+            base=base,
+            length=self.length,
+            tag_base=tag_base,
+            version=self.version,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotSpec:
+    """A key slot: what for, and which owner commits to its secret (``model`` or ``data``, say)."""
+
+    slot: int
+    use: SlotUse
+    owner: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortSpec:
+    """An input or output of the network, as its owner sees it.
+
+    Attributes
+    ----------
+    name : str
+        The model's name for it.
+    tensor : str
+        Where it lies.
+    shape : tuple of int
+        Of one sample, without the batch: ``(channels, height, width)`` or ``(features,)``.
+    shift : int
+        A device integer ``q`` means ``q * 2**-shift``.
+    row_elements : int
+        Elements between the starts of two image rows in DRAM; at least ``width``. Elements
+        between are padding that owners write as zero and ignore.
+
+    """
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+    shift: int
+    row_elements: int
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """``(channels, height, width)``; a vector is one pixel."""
+        return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
+
+    def quantise(self, samples: NDArray[np.floating]) -> NDArray[np.int8]:
+        """Round real samples to device integers, half to even, saturating."""
+        integers: NDArray[np.int8] = (
+            np.rint(np.ldexp(samples, self.shift)).clip(-128, 127).astype(np.int8)
+        )
+        return integers
+
+    def dequantise(self, samples: NDArray[np.int8]) -> NDArray[np.float32]:
+        """Return the real values of device integers."""
+        return np.ldexp(samples.astype(np.float32), -self.shift)
+
+    def pack(self, samples: NDArray[np.int8], *, batch: int, block: int) -> bytes:
+        """Lay ``(n, *shape)`` integers, ``n <= batch``, out as the core reads them.
+
+        The layout is ``[channel blocks][height][row_elements][batch][block]`` int8 (VTA
+        specification §1.1); absent samples and channels are zero.
+
+        Raises
+        ------
+        ProgramError
+            If the shape is another.
+
+        """
+        if samples.shape[1:] != self.shape or not 1 <= len(samples) <= batch:
+            raise ProgramError(
+                f"Port {self.name} takes 1 to {batch} samples of shape {self.shape}, "
+                f"not {samples.shape}"
+            )
+        channels, height, width = self.extents
+        blocks = -(-channels // block)
+        image = np.zeros((batch, blocks * block, height, self.row_elements), np.int8)
+        image[: len(samples), :channels, :, :width] = samples.reshape(-1, channels, height, width)
+        split = image.reshape(batch, blocks, block, height, self.row_elements)
+        return split.transpose(1, 3, 4, 0, 2).tobytes()
+
+    def unpack(self, data: bytes, *, batch: int, block: int) -> NDArray[np.int8]:
+        """Undo `pack`: return ``(batch, *shape)`` integers."""
+        channels, height, width = self.extents
+        blocks = -(-channels // block)
+        split = np.frombuffer(data, np.int8)
+        if split.size != blocks * height * self.row_elements * batch * block:
+            raise ProgramError(f"Port {self.name}: {split.size} bytes are no tensor of its shape")
+        split = split.reshape(blocks, height, self.row_elements, batch, block)
+        image = split.transpose(3, 0, 4, 1, 2).reshape(batch, blocks * block, height, -1)
+        return image[:, :channels, :, :width].reshape(batch, *self.shape).copy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """What the compiler expects of one layer; integers only, a manifest holds no floats.
+
+    ``cycles_plain`` is the layer compiled for a core without TEC, ``bytes_plain`` its traffic.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    cycles_plain: int
+    cycles_protected: int
+    bytes_plain: int
+    bytes_protected: int
+    instructions: int
+
+
+@dataclass(frozen=True)
+class SealedTensor:
+    """A tensor in the TEC's DRAM format."""
+
+    ciphertext: bytes
+    tags: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A compiled enclave program.
+
+    Attributes
+    ----------
+    name : str
+    config : SystemConfig
+        The build it was compiled for.
+    tensors : tuple of TensorSpec
+        Ascending handles.
+    slots : tuple of SlotSpec
+        Ascending.
+    entry : str
+        Name of the X row.
+    inputs, outputs : tuple of PortSpec
+    contents : mapping of str to bytes or SealedTensor
+        By tensor name: what the model's owner puts into DRAM. Domain 3 is plain bytes; weights
+        are plain bytes until `seal_program` has sealed them.
+    model_sha256 : str
+        Hash of the source model, hexadecimal.
+    layers : tuple of LayerSpec
+
+    """
+
+    name: str
+    config: SystemConfig
+    tensors: tuple[TensorSpec, ...]
+    slots: tuple[SlotSpec, ...]
+    entry: str
+    inputs: tuple[PortSpec, ...]
+    outputs: tuple[PortSpec, ...]
+    contents: Mapping[str, bytes | SealedTensor] = field(repr=False)
+    model_sha256: str
+    layers: tuple[LayerSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.config.tec is None:
+            raise ProgramError("A .ginseng program needs a build with a TEC, this one has none")
+        handles = [t.handle for t in self.tensors]
+        if handles != sorted(set(handles)):
+            raise ProgramError("Tensors stand in ascending order of their handles, each used once")
+        names = {t.name for t in self.tensors}
+        if len(names) != len(self.tensors):
+            raise ProgramError("Two tensors have the same name")
+        if handles and handles[-1] >= self.config.tec.table_entries:
+            raise ProgramError(
+                f"Handle {handles[-1]} is beyond the {self.config.tec.table_entries} rows of the "
+                "tensor table; merge tensors or choose a build with more rows"
+            )
+        for name in (self.entry, *(p.tensor for p in (*self.inputs, *self.outputs))):
+            if name not in names:
+                raise ProgramError(f"Tensor {name} is used but not in the table")
+        for tensor in self.tensors:
+            held = tensor.domain in (Domain.WEIGHTS, Domain.PROGRAM)
+            if held != (tensor.name in self.contents):
+                raise ProgramError(
+                    f"Tensor {tensor.name}: contents are given for weights and programs only, and "
+                    "for each of them"
+                )
+            content = self.contents.get(tensor.name)
+            size = len(content.ciphertext if isinstance(content, SealedTensor) else content or b"")
+            if held and size != tensor.length:
+                raise ProgramError(
+                    f"Tensor {tensor.name} has {tensor.length} bytes, its contents {size}"
+                )
+            if isinstance(content, SealedTensor) and (
+                tensor.source is not Source.SEALED or len(content.tags) != tensor.tag_bytes
+            ):
+                raise ProgramError(f"Tensor {tensor.name}: its contents do not fit its row")
+            if tensor.slot and tensor.slot not in {s.slot for s in self.slots}:
+                raise ProgramError(f"Tensor {tensor.name} names slot {tensor.slot}, nobody's")
+
+    @cached_property
+    def by_name(self) -> Mapping[str, TensorSpec]:
+        """Tensors by name."""
+        return {t.name: t for t in self.tensors}
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether every tensor that travels sealed is sealed, so that the file may be shown."""
+        return all(
+            isinstance(self.contents[t.name], SealedTensor)
+            for t in self.tensors
+            if t.domain is Domain.WEIGHTS and t.source is Source.SEALED
+        )
+
+    def with_contents(self, contents: Mapping[str, bytes | SealedTensor]) -> "Program":
+        """Return the same program with other contents."""
+        return replace(self, contents=contents)
