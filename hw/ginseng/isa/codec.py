@@ -1,10 +1,13 @@
 """Layouts as bytes, fast: what software packs and a bench unpacks."""
 
 from collections.abc import Mapping
+from enum import EnumMeta
 from typing import Any, Final
 
+import numpy as np
 from amaranth import Shape
 from amaranth.lib import data
+from numpy.typing import NDArray
 
 from ginseng.isa.errors import EncodingError
 
@@ -58,6 +61,7 @@ class Codec:
         cast = data.Layout.cast(layout)
         self.nbytes: Final = (Shape.cast(cast).width + 7) // 8
         self._fields: dict[str, tuple[int, int, bool, bool]] = {}
+        self._choices: dict[str, EnumMeta] = {}
         covered = 0
         for key, field in cast:
             offset, width = field.offset, field.width
@@ -66,6 +70,8 @@ class Codec:
             shape = Shape.cast(field.shape)
             is_bytes = isinstance(field.shape, data.ArrayLayout)
             self._fields[str(key)] = (offset, width, shape.signed, is_bytes)
+            if isinstance(field.shape, EnumMeta):
+                self._choices[str(key)] = field.shape
             covered |= ((1 << width) - 1) << offset
         self._uncovered = ((1 << 8 * self.nbytes) - 1) & ~covered
         self._plain = [
@@ -84,6 +90,13 @@ class Codec:
         """Least and greatest integer that ``field`` holds."""
         _, width, signed, _ = self._fields[field]
         return (-(1 << width - 1), (1 << width - 1) - 1) if signed else (0, (1 << width) - 1)
+
+    def choices(self, field: str) -> dict[str, int] | None:
+        """Names and values of an enumerated ``field``; None where any number may stand."""
+        choices = self._choices.get(field)
+        if choices is None:
+            return None
+        return {name: int(member.value) for name, member in choices.__members__.items()}
 
     def pack(self, **values: Value) -> bytes:
         """Return the word with ``values`` set and every other field zero.
@@ -146,6 +159,37 @@ class Codec:
             for key, offset, width, _, is_bytes in self._special
             if is_bytes
         }
+
+    def columns(self, words: bytes) -> dict[str, NDArray[np.int64]]:
+        """Return every integer field of many words at once: one array per field.
+
+        Raises
+        ------
+        EncodingError
+            If ``words`` is no whole number of words, or a field has more than 56 bits.
+
+        """
+        if len(words) % self.nbytes:
+            raise EncodingError(
+                f"{self.name} words are a multiple of {self.nbytes} bytes, not {len(words)}"
+            )
+        table = np.frombuffer(words, np.uint8).reshape(-1, self.nbytes)
+        columns: dict[str, NDArray[np.int64]] = {}
+        for key, (offset, width, signed, is_bytes) in self._fields.items():
+            if is_bytes:
+                continue
+            if width > 56:
+                raise EncodingError(f"{self.name}.{key} has {width} bits, a column at most 56")
+            column = np.zeros(len(table), np.int64)
+            for at in range(offset // 8, (offset + width + 7) // 8):
+                byte = table[:, at].astype(np.int64)
+                shift = 8 * at - offset
+                column |= byte << shift if shift >= 0 else byte >> -shift
+            column &= (1 << width) - 1
+            if signed:
+                column -= column >> (width - 1) << width
+            columns[key] = column
+        return columns
 
     def reserved(self, word: bytes) -> int:
         """Return the bits of ``word`` that belong to no field; a well-formed word has none set."""

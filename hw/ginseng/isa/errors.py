@@ -16,4 +16,18 @@ class EncodingError(IsaError):
 
 
 class AssemblyError(IsaError):
-    """A line of assembly text that means nothing."""
+    """A line of assembly text that means nothing.
+
+    Attributes
+    ----------
+    line : int
+        Number of the line, from 1.
+    token : str
+        The offending word.
+
+    """
+
+    def __init__(self, line: int, token: str, reason: str) -> None:
+        super().__init__(f"Line {line}: {token!r}: {reason}")
+        self.line = line
+        self.token = token

@@ -1,0 +1,67 @@
+"""Puts the subcommands together, and turns every expected error into one line."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from ginseng.cli import bench, compile, demo, measure, planned, run, verify, vta
+from ginseng.cli.errors import UsageError
+from ginseng.compiler.errors import CompilerError
+from ginseng.driver import DriverError
+from ginseng.isa.errors import IsaError
+from ginseng.program import ProgramError
+from ginseng.secureos.errors import SecureOsError
+
+__all__ = ["main"]
+
+_EXPECTED = (UsageError, CompilerError, DriverError, IsaError, ProgramError, SecureOsError)
+
+
+def _application() -> typer.Typer:
+    app = typer.Typer(
+        name="ginseng",
+        help="Machine learning that nobody has to trust the operator for.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for module in (demo, compile, run, measure, verify):
+        module.register(app)
+    app.add_typer(vta.application(), name="vta")
+    app.add_typer(bench.application(), name="bench")
+    planned.register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status.
+
+    Status 0 is success, 1 an expected failure explained in one line, 2 a wrong call.
+    """
+    try:
+        code = _application()(
+            args=list(arguments) if arguments is not None else None, standalone_mode=False
+        )
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort:
+        return _fail("stopped", 130)
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except _EXPECTED as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+    except BrokenPipeError:
+        # The reader of our output left, as `| head` does.
+        sys.stderr.close()
+        return 1
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"ginseng: {' '.join(message.split())}", file=sys.stderr)
+    return code

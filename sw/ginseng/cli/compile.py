@@ -1,0 +1,120 @@
+"""`ginseng compile`: a model becomes one protected program."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from ginseng.cli.errors import UsageError
+from ginseng.cli.output import JsonOption, Output
+from ginseng.program import Program, save
+
+__all__ = ["layer_table", "load_arrays", "register"]
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an .npz or .npy file; a single array has the name ``""``.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read.
+
+    """
+    try:
+        data = np.load(path, allow_pickle=False)
+        if isinstance(data, np.ndarray):
+            return {"": data}
+        with data:
+            return {name: data[name] for name in data.files}
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, KeyError) as error:
+        raise UsageError(f"{path} is no NumPy file, or cut short: {error}") from None
+    except Exception as error:
+        # zipfile and zlib have bases of their own; none of them is a bug of ours.
+        raise UsageError(f"{path} is damaged: {error}") from None
+
+
+def layer_table(output: Output, program: Program) -> None:
+    """Show what the compiler expects of each layer."""
+    config = program.config.core
+    rows = [
+        (
+            layer.name,
+            layer.kind,
+            f"{layer.macs:,}",
+            f"{layer.cycles_plain:,}",
+            f"{layer.cycles_protected:,}",
+            f"{100 * (layer.cycles_protected / max(1, layer.cycles_plain) - 1):+.1f} %",
+            f"{layer.bytes_protected:,}",
+            f"{100 * layer.macs / (config.macs * max(1, layer.cycles_protected)):.1f} %",
+        )
+        for layer in program.layers
+    ]
+    columns = ("layer", "kind", "MACs", "cycles", "with TEC", "cost", "bytes", "MAC use")
+    output.table("Layers (modelled)", columns, rows)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("compile")
+    def compile_command(
+        model: Annotated[Path, typer.Argument(help="An ONNX model.")],
+        calibrate: Annotated[
+            Path, typer.Option(help="An .npz: one array per model input, samples first.")
+        ],
+        output_file: Annotated[Path, typer.Option("--output", "-o", help="The .ginseng file.")],
+        as_json: JsonOption = False,
+    ) -> None:
+        """Import, quantise, tile, chunk and emit a model as one protected program."""
+        from ginseng.compiler import compile_model
+
+        output = Output(as_json)
+        if not model.is_file():
+            raise UsageError(f"{model} does not exist; give the path of an ONNX model")
+        arrays = load_arrays(calibrate)
+        start = time.perf_counter()
+        compiled = compile_model(model, arrays, progress=output.say)
+        program = compiled.program
+        try:
+            save(program, output_file)
+        except OSError as error:
+            raise UsageError(f"{output_file} cannot be written: {error.strerror}") from None
+        layer_table(output, program)
+        plain = sum(layer.cycles_plain for layer in program.layers)
+        protected = sum(layer.cycles_protected for layer in program.layers)
+        size = output_file.stat().st_size
+        output.say(
+            f"{program.name}: {len(program.tensors)} table rows, {size:,} bytes, "
+            f"{protected:,} cycles expected; digest {program.config.digest.hex()[:16]}…"
+        )
+        output.say("The file holds the weights in the clear: keep it with the model's owner.")
+        output.document(
+            {
+                "name": program.name,
+                "file": str(output_file),
+                "seconds": time.perf_counter() - start,
+                "rows": len(program.tensors),
+                "bytes": size,
+                "cycles_plain": plain,
+                "cycles_protected": protected,
+                "config_digest": program.config.digest.hex(),
+                "layers": [
+                    {
+                        "name": layer.name,
+                        "kind": layer.kind,
+                        "macs": layer.macs,
+                        "cycles_plain": layer.cycles_plain,
+                        "cycles_protected": layer.cycles_protected,
+                        "bytes_plain": layer.bytes_plain,
+                        "bytes_protected": layer.bytes_protected,
+                    }
+                    for layer in program.layers
+                ],
+            }
+        )

@@ -1,0 +1,134 @@
+"""`ginseng vta`: bare VTA programs: run, assemble, disassemble."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from ginseng.cli.compile import load_arrays
+from ginseng.cli.errors import UsageError
+from ginseng.cli.output import BoardOption, JsonOption, Output
+from ginseng.driver import Board, open_board
+from ginseng.driver.bare import BareDriver
+from ginseng.isa.config import CoreConfig, SystemConfig
+
+__all__ = ["Case", "application"]
+
+#: Configurations that vector files name; another is given as an object of VTA parameters.
+_CONFIGS: Final = {
+    "default": CoreConfig(),
+    "b2k4": CoreConfig(log_batch=1),
+    "b0k5": CoreConfig(log_block=5),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One program of the vector format (tests/vectors/vta/README.md)."""
+
+    name: str
+    core: CoreConfig
+    before: NDArray[np.uint8]
+    insn_addr: int
+    insn_count: int
+    after: NDArray[np.uint8] | None
+
+    @classmethod
+    def load(cls, path: Path) -> "Case":
+        """Read a case.
+
+        Raises
+        ------
+        UsageError
+            If the file is no case.
+
+        """
+        arrays = load_arrays(path)
+        if not {"dram_before", "meta"} <= set(arrays):
+            raise UsageError(f"{path} is no VTA case: it needs the arrays dram_before and meta")
+        try:
+            meta: dict[str, Any] = json.loads(str(arrays["meta"]))
+            named = meta["config"]
+            core = _CONFIGS[named] if isinstance(named, str) else CoreConfig.from_vta(named)
+            before = np.ascontiguousarray(arrays["dram_before"], np.uint8)
+            after = None
+            if "after_bytes" in arrays:
+                low, changed = int(meta["after_lo"]), arrays["after_bytes"]
+                if low < 0 or low + len(changed) > len(before):
+                    raise UsageError(f"{path}: after_bytes leaves the DRAM image")
+                after = before.copy()
+                after[low : low + len(changed)] = changed
+            addr, count = int(meta["insn_addr"]), int(meta["insn_count"])
+        except UsageError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: its meta is damaged ({error})") from None
+        return cls(path.stem, core, before, addr, count, after)
+
+
+def _run(case: Case, board: Board) -> tuple[NDArray[np.uint8], int]:
+    """Run one case on a bare board; return the DRAM image after, and cycles."""
+    dram: NDArray[np.uint8] | None = getattr(board, "dram", None)
+    if dram is None:
+        raise UsageError(
+            f"Board {board.name} gives no access to absolute addresses; use a simulated board"
+        )
+    if len(case.before) > len(dram):
+        raise UsageError(
+            f"{case.name}: its image of {len(case.before):,} bytes is larger than the board's "
+            f"{len(dram):,}"
+        )
+    dram[: len(case.before)] = case.before
+    cycles = BareDriver(board).run(case.insn_addr, case.insn_count)
+    return dram[: len(case.before)].copy(), cycles
+
+
+def application() -> typer.Typer:
+    """Return the command group."""
+    app = typer.Typer(help="Bare VTA programs, TEC off.", no_args_is_help=True)
+
+    @app.command("run")
+    def run(
+        cases: Annotated[list[Path], typer.Argument(help="Programs in the vector format.")],
+        board: BoardOption = "model",
+        directory: Annotated[
+            Path | None, typer.Option("--output", "-o", help="Where NAME.after.npy goes.")
+        ] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Run programs, write the DRAM image after each, compare where a result is known."""
+        output = Output(as_json)
+        boards: dict[CoreConfig, Board] = {}
+        results: list[dict[str, Any]] = []
+        try:
+            if directory is not None:
+                directory.mkdir(parents=True, exist_ok=True)
+            with output.progress("cases", len(cases)) as step:
+                for path in cases:
+                    case = Case.load(path)
+                    if case.core not in boards:
+                        config = SystemConfig(core=case.core, tec=None)
+                        boards[case.core] = open_board(board, config=config)
+                    after, cycles = _run(case, boards[case.core])
+                    if directory is not None:
+                        np.save(directory / f"{case.name}.after.npy", after)
+                    match = None if case.after is None else bool(np.array_equal(after, case.after))
+                    results.append({"name": case.name, "match": match, "cycles": cycles})
+                    step()
+        except OSError as error:
+            raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
+        finally:
+            for opened in boards.values():
+                opened.close()
+        words = {None: "no expectation", True: "exact", False: "[red]DIFFERS[/red]"}
+        rows = [(r["name"], words[r["match"]], f"{r['cycles']:,}") for r in results]
+        output.table(f"VTA programs on {board}", ("case", "result", "cycles"), rows)
+        output.document({"cases": results})
+        if any(r["match"] is False for r in results):
+            raise typer.Exit(1)
+
+    return app
