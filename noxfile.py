@@ -38,8 +38,8 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def rtl(session: nox.Session) -> None:
     """Run the benches of the gates in Verilator."""
-    if not Path("hw/ginseng/vta").exists():
-        _missing(session, Path("hw/ginseng/vta"), "The core in gates")
+    if not Path("hw/ginseng/vta/core.py").exists():
+        _missing(session, Path("hw/ginseng/vta/core.py"), "The core in gates")
     session.install("-e.[demo,rtl]", *_group("test"))
     session.run("pytest", "-m", "rtl", *session.posargs)
 
@@ -83,15 +83,15 @@ def peers(session: nox.Session) -> None:
 @nox.session
 def synth(session: nox.Session) -> None:
     """Synthesise for the xc7z020 and report area per block."""
-    if not Path("hw/ginseng/soc").exists():
-        _missing(session, Path("hw/ginseng/soc"), "A top level to synthesise")
+    if not Path("hw/ginseng/soc/bare.py").exists():
+        _missing(session, Path("hw/ginseng/soc/bare.py"), "A top level to synthesise")
 
 
 @nox.session
 def bitstream(session: nox.Session) -> None:
     """Write the Vivado project of a board; runs Vivado where it is installed."""
-    if not Path("hw/ginseng/soc").exists():
-        _missing(session, Path("hw/ginseng/soc"), "A top level to build")
+    if not Path("hw/ginseng/soc/bare.py").exists():
+        _missing(session, Path("hw/ginseng/soc/bare.py"), "A top level to build")
 
 
 if __name__ == "__main__":

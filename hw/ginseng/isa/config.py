@@ -366,9 +366,7 @@ class SystemConfig:
             config = cls(
                 core=CoreConfig(**tree.pop("core")),
                 tec=None if tree["tec"] is None else TecConfig(**tree["tec"]),
-                bus=BusConfig(
-                    **(tree["bus"] | {"protocol": BusProtocol(tree["bus"]["protocol"])})
-                ),
+                bus=BusConfig(**(tree["bus"] | {"protocol": BusProtocol(tree["bus"]["protocol"])})),
                 root=RootStrength(tree["root"]),
                 debug=tree["debug"],
             )
@@ -377,5 +375,5 @@ class SystemConfig:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"SystemConfig cannot be read from this text: {error}") from error
         if config.canonical != text:
-            raise ConfigError("SystemConfig text is not in canonical form; write it with .canonical")
+            raise ConfigError("SystemConfig text is not canonical; write it with .canonical")
         return config

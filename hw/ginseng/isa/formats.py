@@ -59,7 +59,7 @@ def chunk_count(length: int, chunk: int) -> int:
 
 
 def chunk_nonce(domain: int, handle: int, version: int, index: int) -> bytes:
-    """Nonce of one chunk: ``domain(4) ‖ handle(12) ‖ version(48) ‖ chunk_index(32)``, big-endian."""
+    """Nonce: ``domain(4) ‖ handle(12) ‖ version(48) ‖ chunk_index(32)``, big-endian."""
     for name, value, bits in (
         ("domain", domain, 4),
         ("handle", handle, 12),
@@ -162,7 +162,7 @@ class ClaimLabel(IntEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: its label, and the length of its byte string where it is a hole of the template."""
+    """One claim: its label, and its length in bytes where it is a hole of the template."""
 
     label: ClaimLabel
     #: Bytes of the hole; None for a claim that the build fixes.

@@ -1,4 +1,4 @@
-"""The tensor table and the key slots, as the monitor's mailbox takes them (TEC specification §3)."""
+"""The tensor table and the key slots, as the mailbox takes them (TEC specification §3)."""
 
 from typing import Final
 

@@ -1,0 +1,1 @@
+"""`ginseng demo`: the whole story on real data."""

@@ -1,0 +1,1 @@
+"""Whole systems, and how they become Verilog."""

@@ -1,0 +1,1 @@
+"""The tensor core: fetch, dispatch, load, gemm, alu, store."""
