@@ -20,7 +20,8 @@ Value = int | bytes
 def pack_upward(fields: Mapping[str, Any], *, width: int, boundary: int = 64) -> data.Layout:
     """Lay fields upward from bit 0, none of them across a multiple of ``boundary``.
 
-    A field that would straddle one starts at it. This is GCC's rule for C bit-fields, which the VTA encodings follow (specification §2).
+    A field that would straddle one starts at it. This is GCC's rule for C bit-fields, which the
+    VTA encodings follow (specification §2).
 
     Raises
     ------

@@ -1,0 +1,1 @@
+"""What `ginseng bench` measures: functions that return plain numbers, one module per subject."""

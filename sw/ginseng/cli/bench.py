@@ -1,0 +1,79 @@
+"""`ginseng bench`: the measured numbers."""
+
+from typing import Any, Final
+
+import typer
+
+from ginseng.cli.errors import UsageError
+from ginseng.cli.output import JsonOption, Output
+
+__all__ = ["application"]
+
+_PLANNED: Final = {
+    "vta": "the core in gates",
+    "tec": "the tensor encryption core in gates",
+    "myelin": "differentially private training",
+    "sterling": "the data marketplace",
+}
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "[red]NO[/red]"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _rows(output: Output, title: str, rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0])
+    output.table(title, columns, ([_number(row[c]) for c in columns] for row in rows))
+
+
+def application() -> typer.Typer:
+    """Return the command group."""
+    app = typer.Typer(help="Measure; each subcommand prints JSON on demand.", no_args_is_help=True)
+
+    @app.command("compiler")
+    def compiler(as_json: JsonOption = False) -> None:
+        """Compile and run small networks: time, memory, rows, cycles, exactness, accuracy."""
+        from ginseng.benchmarks import compiler as subject
+
+        output = Output(as_json)
+        document = subject.measure(progress=output.say)
+        _rows(output, "Compiler", document["networks"])
+        output.document(document)
+        if not all(network["bit_exact"] for network in document["networks"]):
+            raise typer.Exit(1)
+
+    @app.command("golden")
+    def golden(as_json: JsonOption = False) -> None:
+        """Speed of the golden core, and of encoding, decoding and checking instructions."""
+        from ginseng.benchmarks import isa, vta_golden
+
+        output = Output(as_json)
+        document = {"vta": vta_golden.measure(), "isa": isa.measure()}
+        for title, subject in document.items():
+            flat = {k: v for k, v in subject.items() if not isinstance(v, list)}
+            if flat:
+                _rows(output, title, [flat])
+            for name, rows in subject.items():
+                if isinstance(rows, list) and rows:
+                    _rows(output, f"{title}: {name}", rows)
+        output.document(document)
+
+    for name, what in _PLANNED.items():
+        _plan(app, name, what)
+    return app
+
+
+def _plan(app: typer.Typer, name: str, what: str) -> None:
+    @app.command(
+        name,
+        hidden=True,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def planned() -> None:
+        raise UsageError(f"'ginseng bench {name}' measures {what}, which is not built yet")
