@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from amaranth.lib import enum
@@ -13,6 +14,7 @@ from ginseng.isa.errors import ConfigError
 
 __all__ = [
     "ISA_VERSION",
+    "NAMED_CORES",
     "BusConfig",
     "BusProtocol",
     "CoreConfig",
@@ -204,6 +206,19 @@ class CoreConfig:
     def depth(self, memory: Memory) -> int:
         """Elements that the scratchpad of ``memory`` holds; OUT and ACC_8BIT live in ACC."""
         return 1 << self.log_depth(memory)
+
+
+#: Configurations that test vectors call by name (tests/vectors/vta/README.md).
+NAMED_CORES: Final[Mapping[str, CoreConfig]] = MappingProxyType(
+    {
+        "default": CoreConfig(),
+        "b2k4": CoreConfig(log_batch=1),
+        # The default's depths, with elements of twice and four times the size.
+        "b0k5": CoreConfig(
+            log_block=5, log_inp_buff_size=16, log_wgt_buff_size=20, log_acc_buff_size=18
+        ),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

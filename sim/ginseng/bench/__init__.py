@@ -1,0 +1,1 @@
+"""What surrounds a block under test: random programs, memory and bus models, model loaders."""
