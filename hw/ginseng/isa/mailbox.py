@@ -81,7 +81,8 @@ class Refusal(enum.IntEnum, shape=8):
     IMPORT_ROW = 7
     #: IMPORT: done before, or a row with a higher handle was imported before.
     IMPORT_ORDER = 8
-    #: IMPORT: the source leaves the DRAM window or overlaps a row's data or tags.
+    #: IMPORT: the source or its tags are not aligned as a row's, leave the DRAM window or overlap a
+    #: row's data or tags; or a plain source comes with tags.
     IMPORT_SOURCE = 9
     #: IMPORT: the slot that opens the source has no key.
     IMPORT_KEY = 10
