@@ -1,7 +1,8 @@
 """`ginseng vta`: bare VTA programs: run, assemble, disassemble."""
 
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,9 +15,14 @@ from ginseng.cli.errors import UsageError
 from ginseng.cli.output import BoardOption, JsonOption, Output
 from ginseng.driver import Board, open_board
 from ginseng.driver.bare import BareDriver
+from ginseng.isa.assembly import assemble, disassemble
 from ginseng.isa.config import CoreConfig, SystemConfig
+from ginseng.isa.insn import INSN_BYTES, UOP_BYTES
+from ginseng.program import load as load_program
 
 __all__ = ["Case", "application"]
+
+_PAGE: Final = 4096
 
 #: Configurations that vector files name; another is given as an object of VTA parameters.
 _CONFIGS: Final = {
@@ -36,6 +42,8 @@ class Case:
     insn_addr: int
     insn_count: int
     after: NDArray[np.uint8] | None
+    uop_addr: int = 0
+    uop_count: int = 0
 
     @classmethod
     def load(cls, path: Path) -> "Case":
@@ -63,11 +71,18 @@ class Case:
                 after = before.copy()
                 after[low : low + len(changed)] = changed
             addr, count = int(meta["insn_addr"]), int(meta["insn_count"])
+            uops = int(meta.get("uop_addr", 0)), int(meta.get("uop_count", 0))
+            if not 0 <= addr <= addr + count * INSN_BYTES <= len(before):
+                raise UsageError(f"{path}: its instructions leave the DRAM image")
         except UsageError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: its meta is damaged ({error})") from None
-        return cls(path.stem, core, before, addr, count, after)
+        return cls(path.stem, core, before, addr, count, after, *uops)
+
+    def part(self, address: int, nbytes: int) -> bytes:
+        """Return bytes of the image."""
+        return self.before[address : address + nbytes].tobytes()
 
 
 def _run(case: Case, board: Board) -> tuple[NDArray[np.uint8], int]:
@@ -131,4 +146,65 @@ def application() -> typer.Typer:
         if any(r["match"] is False for r in results):
             raise typer.Exit(1)
 
+    app.command("asm")(_assemble)
+    app.command("dis")(_disassemble)
     return app
+
+
+def _assemble(
+    source: Annotated[Path, typer.Argument(help="Assembly text.")],
+    output_file: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="NAME.npz: a case; else raw instruction words."),
+    ],
+    uop_addr: Annotated[
+        int, typer.Option(help="Where a case holds the micro-ops; instructions follow.", min=0)
+    ] = 0,
+) -> None:
+    """Assemble text: a case that `ginseng vta run` takes, or raw instruction words."""
+    try:
+        assembly = assemble(source.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source} cannot be read: {error}") from None
+    try:
+        if output_file.suffix != ".npz":
+            output_file.write_bytes(assembly.instructions)
+            return
+        insn_addr = -(-(uop_addr + len(assembly.micro_ops)) // INSN_BYTES) * INSN_BYTES
+        end = insn_addr + len(assembly.instructions)
+        image = np.zeros(-(-end // _PAGE) * _PAGE, np.uint8)
+        image[uop_addr : uop_addr + len(assembly.micro_ops)] = list(assembly.micro_ops)
+        image[insn_addr:end] = list(assembly.instructions)
+        meta = {
+            "insn_addr": insn_addr,
+            "insn_count": len(assembly.instructions) // INSN_BYTES,
+            "uop_addr": uop_addr,
+            "uop_count": len(assembly.micro_ops) // UOP_BYTES,
+            "config": {k.upper(): v for k, v in asdict(assembly.config).items()},
+        }
+        np.savez_compressed(output_file, dram_before=image, meta=json.dumps(meta))
+    except OSError as error:
+        raise UsageError(f"{output_file} cannot be written: {error.strerror}") from None
+
+
+def _disassemble(
+    binary: Annotated[Path, typer.Argument(help="A case (.npz), a .ginseng file, or raw words.")],
+    numbered: Annotated[bool, typer.Option(help="Give the index of each word.")] = False,
+) -> None:
+    """Show a program as text; `ginseng vta asm` gives the same bytes back."""
+    if binary.suffix == ".ginseng":
+        program = load_program(binary)
+        words, core, uops = program.contents[program.entry], program.config.core, b""
+        if not isinstance(words, bytes):
+            raise UsageError(f"{binary}: its program is sealed, nobody can show it")
+    elif binary.suffix == ".npz":
+        case = Case.load(binary)
+        core = case.core
+        words = case.part(case.insn_addr, case.insn_count * INSN_BYTES)
+        uops = case.part(case.uop_addr, case.uop_count * UOP_BYTES)
+    else:
+        try:
+            words, core, uops = binary.read_bytes(), CoreConfig(), b""
+        except OSError as error:
+            raise UsageError(f"{binary} cannot be read: {error.strerror}") from None
+    sys.stdout.write(disassemble(words, core, micro_ops=uops, numbered=numbered))
