@@ -13,23 +13,15 @@ from numpy.typing import NDArray
 from ginseng.cli.compile import load_arrays
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import BoardOption, JsonOption, Output
-from ginseng.driver import Board, open_board
-from ginseng.driver.bare import BareDriver
+from ginseng.driver import BareDriver, Board, ProgramFaultError, open_board
 from ginseng.isa.assembly import assemble, disassemble
-from ginseng.isa.config import CoreConfig, SystemConfig
+from ginseng.isa.config import NAMED_CORES, CoreConfig, SystemConfig
 from ginseng.isa.insn import INSN_BYTES, UOP_BYTES
 from ginseng.program import load as load_program
 
 __all__ = ["Case", "application"]
 
 _PAGE: Final = 4096
-
-#: Configurations that vector files name; another is given as an object of VTA parameters.
-_CONFIGS: Final = {
-    "default": CoreConfig(),
-    "b2k4": CoreConfig(log_batch=1),
-    "b0k5": CoreConfig(log_block=5),
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Case:
         try:
             meta: dict[str, Any] = json.loads(str(arrays["meta"]))
             named = meta["config"]
-            core = _CONFIGS[named] if isinstance(named, str) else CoreConfig.from_vta(named)
+            core = NAMED_CORES[named] if isinstance(named, str) else CoreConfig.from_vta(named)
             before = np.ascontiguousarray(arrays["dram_before"], np.uint8)
             after = None
             if "after_bytes" in arrays:
@@ -102,6 +94,19 @@ def _run(case: Case, board: Board) -> tuple[NDArray[np.uint8], int]:
     return dram[: len(case.before)].copy(), cycles
 
 
+def _result(case: Case, board: Board, directory: Path | None) -> dict[str, Any]:
+    """Run one case and say how it went; a program that faults does not stop the others."""
+    try:
+        after, cycles = _run(case, board)
+    except ProgramFaultError as fault:
+        BareDriver(board).reset()
+        return {"name": case.name, "match": False, "cycles": 0, "fault": str(fault)}
+    if directory is not None:
+        np.save(directory / f"{case.name}.after.npy", after)
+    match = None if case.after is None else bool(np.array_equal(after, case.after))
+    return {"name": case.name, "match": match, "cycles": cycles}
+
+
 def application() -> typer.Typer:
     """Return the command group."""
     app = typer.Typer(help="Bare VTA programs, TEC off.", no_args_is_help=True)
@@ -128,11 +133,7 @@ def application() -> typer.Typer:
                     if case.core not in boards:
                         config = SystemConfig(core=case.core, tec=None)
                         boards[case.core] = open_board(board, config=config)
-                    after, cycles = _run(case, boards[case.core])
-                    if directory is not None:
-                        np.save(directory / f"{case.name}.after.npy", after)
-                    match = None if case.after is None else bool(np.array_equal(after, case.after))
-                    results.append({"name": case.name, "match": match, "cycles": cycles})
+                    results.append(_result(case, boards[case.core], directory))
                     step()
         except OSError as error:
             raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
@@ -140,7 +141,14 @@ def application() -> typer.Typer:
             for opened in boards.values():
                 opened.close()
         words = {None: "no expectation", True: "exact", False: "[red]DIFFERS[/red]"}
-        rows = [(r["name"], words[r["match"]], f"{r['cycles']:,}") for r in results]
+        rows = [
+            (
+                r["name"],
+                "[red]FAULT[/red]" if "fault" in r else words[r["match"]],
+                f"{r['cycles']:,}",
+            )
+            for r in results
+        ]
         output.table(f"VTA programs on {board}", ("case", "result", "cycles"), rows)
         output.document({"cases": results})
         if any(r["match"] is False for r in results):
