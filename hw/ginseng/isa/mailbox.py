@@ -16,6 +16,7 @@ from ginseng.isa.table import TensorRow
 
 __all__ = [
     "COMMANDS",
+    "Cause",
     "Command",
     "CommandSpec",
     "EventType",
@@ -119,6 +120,24 @@ class Refusal(enum.IntEnum, shape=8):
     ROW_OVERLAP = 45
     ROW_ENTRY = 46
     ROW_BITMAP = 47
+
+
+class Cause(enum.IntEnum, shape=8):
+    """What the device was doing when it went FATAL; a debug build's ``cause`` register."""
+
+    NONE = 0
+    #: A known answer came out wrong.
+    SELF_TEST = 1
+    #: An illegal step of the ladder, or a root that the build does not have.
+    LADDER = 2
+    #: A health test failed, or keys were asked of a DRBG without seed.
+    ENTROPY = 3
+    #: A source did not verify, or could not be read.
+    IMPORT = 4
+    #: A fault of TEC specification §7.
+    RUN = 5
+    #: An illegal internal encoding.
+    INTERNAL = 6
 
 
 class RowArgument(data.Struct):
