@@ -1,7 +1,7 @@
 """Layouts as bytes, fast: what software packs and a bench unpacks."""
 
 from collections.abc import Mapping
-from enum import EnumMeta
+from enum import Enum, EnumMeta
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +29,7 @@ def pack_upward(fields: Mapping[str, Any], *, width: int, boundary: int = 64) ->
         If a field ends beyond ``width`` bits.
 
     """
-    placed: dict[str, data.Field] = {}
+    placed: dict[int | str, data.Field] = {}
     at = 0
     for name, shape in fields.items():
         size = Shape.cast(shape).width
@@ -62,7 +62,7 @@ class Codec:
         cast = data.Layout.cast(layout)
         self.nbytes: Final = (Shape.cast(cast).width + 7) // 8
         self._fields: dict[str, tuple[int, int, bool, bool]] = {}
-        self._choices: dict[str, EnumMeta] = {}
+        self._choices: dict[str, type[Enum]] = {}
         covered = 0
         for key, field in cast:
             offset, width = field.offset, field.width
