@@ -1,6 +1,7 @@
 """How software reaches a device: one `Board` protocol, and everything written against it."""
 
-from ginseng.driver.board import Board, Buffer, open_board
+from ginseng.driver.bare import BareDriver
+from ginseng.driver.board import Board, Buffer, SimulatedBoard, open_board
 from ginseng.driver.errors import (
     BoardError,
     CommandRefusedError,
@@ -8,10 +9,12 @@ from ginseng.driver.errors import (
     DeviceFatalError,
     DeviceTimeoutError,
     DriverError,
+    ProgramFaultError,
 )
 from ginseng.driver.mailbox import Monitor
 
 __all__ = [
+    "BareDriver",
     "Board",
     "BoardError",
     "Buffer",
@@ -21,5 +24,7 @@ __all__ = [
     "DeviceTimeoutError",
     "DriverError",
     "Monitor",
+    "ProgramFaultError",
+    "SimulatedBoard",
     "open_board",
 ]

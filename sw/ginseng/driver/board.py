@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,15 @@ from ginseng.driver.errors import BoardError, ConfigMismatchError
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.registers import MAGIC, Build, register_map
 
-__all__ = ["Board", "Buffer", "check_identity", "open_board", "read_register", "write_register"]
+__all__ = [
+    "Board",
+    "Buffer",
+    "SimulatedBoard",
+    "check_identity",
+    "open_board",
+    "read_register",
+    "write_register",
+]
 
 _GROUP = "ginseng.boards"
 
@@ -95,6 +103,25 @@ class Board(Protocol):
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class SimulatedBoard(Board, Protocol):
+    """A board that lets its user do what on a device only attackers and manufacturers do."""
+
+    @property
+    def dram(self) -> NDArray[np.uint8]:
+        """Every byte of the DRAM window, writable; index 0 is ``config.bus.window_base``."""
+        ...
+
+    @property
+    def monitor_rom(self) -> bytes:
+        """SHA-256 of the monitor ROM of this build, the reference value of PCR1."""
+        ...
+
+    def attestation_public_key(self) -> bytes:
+        """Return x ‖ y of the key that signs quotes, 64 bytes, for `Manufacturer.certify`."""
+        ...
 
 
 def open_board(name: str, *, config: SystemConfig | None = None) -> Board:

@@ -9,6 +9,7 @@ __all__ = [
     "DeviceFatalError",
     "DeviceTimeoutError",
     "DriverError",
+    "ProgramFaultError",
 ]
 
 
@@ -30,6 +31,10 @@ class DeviceTimeoutError(DriverError):
 
 class DeviceFatalError(DriverError):
     """The device stopped for ever; only a reset leaves this state, and every key is gone."""
+
+
+class ProgramFaultError(DriverError):
+    """A bare program did what no program may; only a reset leaves this state."""
 
 
 class CommandRefusedError(DriverError):

@@ -5,7 +5,7 @@ they stand in the tensor table. Nothing here needs the compiler.
 """
 
 from ginseng.program.errors import ProgramError
-from ginseng.program.file import load, save
+from ginseng.program.file import dumps, load, loads, save
 from ginseng.program.measure import Measurements, measure
 from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
 from ginseng.program.sealing import open_tensor, seal_program, seal_tensor
@@ -19,7 +19,9 @@ __all__ = [
     "SealedTensor",
     "SlotSpec",
     "TensorSpec",
+    "dumps",
     "load",
+    "loads",
     "measure",
     "open_tensor",
     "save",

@@ -12,12 +12,12 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ginseng.isa.config import SystemConfig
-from ginseng.isa.errors import ConfigError
+from ginseng.isa.errors import IsaError
 from ginseng.isa.table import Domain, Permission, SlotUse, Source
 from ginseng.program.errors import ProgramError
 from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
 
-__all__ = ["load", "save"]
+__all__ = ["dumps", "load", "loads", "save"]
 
 _FORMAT: Final = "ginseng-program-1"
 #: A manifest beyond this is refused unread: nothing legitimate comes near.
@@ -42,8 +42,8 @@ def manifest(program: Program) -> str:
     return json.dumps(tree, sort_keys=True, separators=(",", ":"))
 
 
-def save(program: Program, path: Path) -> None:
-    """Write ``program`` to ``path``; the same program gives the same bytes."""
+def dumps(program: Program) -> bytes:
+    """Return the bytes of ``program`` as a file; the same program gives the same bytes."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for name, content in program.contents.items():
         if isinstance(content, SealedTensor):
@@ -51,8 +51,46 @@ def save(program: Program, path: Path) -> None:
             arrays[f"{name}/tags"] = np.frombuffer(content.tags, np.uint8)
         else:
             arrays[f"{name}/plain"] = np.frombuffer(content, np.uint8)
-    data = save_tensors(dict(sorted(arrays.items())), {"ginseng": manifest(program)})
-    path.write_bytes(data)
+    return bytes(save_tensors(dict(sorted(arrays.items())), {"ginseng": manifest(program)}))
+
+
+def loads(data: bytes, *, name: str = "This program") -> Program:
+    """Read the bytes of a `.ginseng` file; ``name`` is what errors call it.
+
+    Raises
+    ------
+    ProgramError
+        If they are cut short, no `.ginseng` file, or contradict themselves.
+
+    """
+    try:
+        arrays = load_tensors(data)
+        header = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + header]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProgramError(f"{name} is no .ginseng file, or cut short: {error}") from None
+    if "ginseng" not in metadata:
+        raise ProgramError(f"{name} is a safetensors file without a Ginseng manifest")
+    text = metadata["ginseng"]
+    if len(text) > _MANIFEST_LIMIT:
+        raise ProgramError(f"{name}: its manifest is longer than {_MANIFEST_LIMIT} bytes")
+    for key, array in arrays.items():
+        if array.dtype != np.uint8 or array.ndim != 1:
+            raise ProgramError(f"{name}: array {key} is not a row of bytes")
+    try:
+        program = _parse(json.loads(text), {k: v.tobytes() for k, v in arrays.items()})
+    except (ProgramError, IsaError) as error:
+        raise ProgramError(f"{name}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ProgramError(f"{name}: its manifest is damaged ({error})") from None
+    if manifest(program) != text:
+        raise ProgramError(f"{name}: its manifest is not in canonical form")
+    return program
+
+
+def save(program: Program, path: Path) -> None:
+    """Write ``program`` to ``path``."""
+    path.write_bytes(dumps(program))
 
 
 def load(path: Path) -> Program:
@@ -68,26 +106,7 @@ def load(path: Path) -> Program:
         data = path.read_bytes()
     except OSError as error:
         raise ProgramError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        arrays = load_tensors(data)
-        header = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + header]).get("__metadata__", {})
-        text = metadata["ginseng"]
-    except KeyError:
-        raise ProgramError(f"{path} is a safetensors file without a Ginseng manifest") from None
-    except (SafetensorError, ValueError) as error:
-        raise ProgramError(f"{path} is no .ginseng file, or cut short: {error}") from None
-    if len(text) > _MANIFEST_LIMIT:
-        raise ProgramError(f"{path}: its manifest is longer than {_MANIFEST_LIMIT} bytes")
-    try:
-        program = _parse(json.loads(text), {k: v.tobytes() for k, v in arrays.items()})
-    except (ProgramError, ConfigError) as error:
-        raise ProgramError(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ProgramError(f"{path}: its manifest is damaged ({error})") from None
-    if manifest(program) != text:
-        raise ProgramError(f"{path}: its manifest is not in canonical form")
-    return program
+    return loads(data, name=str(path))
 
 
 def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
@@ -109,12 +128,12 @@ def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
     contents: dict[str, bytes | SealedTensor] = {}
     for key, data in arrays.items():
         name, _, kind = key.rpartition("/")
-        if kind == "plain":
+        if kind == "plain" and f"{name}/ciphertext" not in arrays:
             contents[name] = data
-        elif kind == "ciphertext":
+        elif kind == "ciphertext" and f"{name}/tags" in arrays:
             contents[name] = SealedTensor(data, arrays[f"{name}/tags"])
         elif kind != "tags" or f"{name}/ciphertext" not in arrays:
-            raise ProgramError(f"array {key} has no meaning")
+            raise ProgramError(f"array {key} has no meaning, or lacks its other half")
     return Program(
         name=tree["name"],
         config=SystemConfig.from_canonical(tree["config"].encode()),
@@ -130,4 +149,6 @@ def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
 
 
 def _port(tree: dict[str, Any]) -> PortSpec:
+    if not isinstance(tree["shape"], list):
+        raise ProgramError(f"Port {tree['name']!r} has a list of extents, not {tree['shape']!r}")
     return PortSpec(**(tree | {"shape": tuple(tree["shape"])}))

@@ -1,18 +1,46 @@
 """What a compiled enclave program consists of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.isa.config import SystemConfig
+from ginseng.isa.errors import EncodingError
 from ginseng.isa.formats import TAG_BYTES, chunk_count
-from ginseng.isa.table import GRANULE, MAX_CHUNK, TENSOR_ROW, Domain, Permission, SlotUse, Source
+from ginseng.isa.table import (
+    GRANULE,
+    KEY_SLOTS,
+    MAX_CHUNK,
+    TENSOR_ROW,
+    Domain,
+    Permission,
+    SlotUse,
+    Source,
+)
 from ginseng.program.errors import ProgramError
 
 __all__ = ["LayerSpec", "PortSpec", "Program", "SealedTensor", "SlotSpec", "TensorSpec"]
+
+#: What a slot of each use may serve.
+_SLOT_DOMAINS = {
+    SlotUse.STATIC: (Domain.WEIGHTS,),
+    SlotUse.SESSION: (Domain.IMPORT, Domain.EXPORT),
+}
+#: Largest shift of a port: beyond it every device integer means the same float32.
+_MAX_SHIFT = 64
+
+
+def _require_types(part: Any, name: str) -> None:
+    """Refuse a field of the wrong type: JSON would let ``1``, ``1.0`` and ``true`` pass as one."""
+    for item in fields(part):
+        value = getattr(part, item.name)
+        expected = item.type
+        if isinstance(expected, type) and type(value) is not expected:
+            raise ProgramError(f"{name}: {item.name} is of type {expected.__name__}, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +72,7 @@ class TensorSpec:
     version: int = 0
 
     def __post_init__(self) -> None:
+        _require_types(self, f"Tensor {self.name!r}")
         for what, value in (("length", self.length), ("chunk", self.chunk)):
             if value <= 0 or value % GRANULE:
                 raise ProgramError(
@@ -54,6 +83,10 @@ class TensorSpec:
             raise ProgramError(
                 f"Tensor {self.name}: its chunk is at most {MAX_CHUNK} bytes, not {self.chunk}"
             )
+        try:
+            self.row()
+        except EncodingError as error:
+            raise ProgramError(f"Tensor {self.name}: {error}") from None
 
     @property
     def chunks(self) -> int:
@@ -94,6 +127,15 @@ class SlotSpec:
     use: SlotUse
     owner: str
 
+    def __post_init__(self) -> None:
+        _require_types(self, f"Slot {self.slot!r}")
+        if not 1 <= self.slot < KEY_SLOTS:
+            raise ProgramError(f"An owner's slot is 1 to {KEY_SLOTS - 1}, not {self.slot}")
+        if self.use not in _SLOT_DOMAINS:
+            raise ProgramError(f"Slot {self.slot} is either static or session, not {self.use!r}")
+        if not self.owner:
+            raise ProgramError(f"Slot {self.slot} has no owner; name one")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PortSpec:
@@ -121,13 +163,46 @@ class PortSpec:
     shift: int
     row_elements: int
 
+    def __post_init__(self) -> None:
+        _require_types(self, f"Port {self.name!r}")
+        if len(self.shape) not in (1, 3) or not all(
+            type(extent) is int and extent > 0 for extent in self.shape
+        ):
+            raise ProgramError(
+                f"Port {self.name}: its shape is (features,) or (channels, height, width), all "
+                f"positive, not {self.shape}"
+            )
+        if abs(self.shift) > _MAX_SHIFT:
+            raise ProgramError(
+                f"Port {self.name}: its shift is -{_MAX_SHIFT} to {_MAX_SHIFT}, not {self.shift}"
+            )
+        if self.row_elements < self.extents[2]:
+            raise ProgramError(
+                f"Port {self.name}: a row of {self.row_elements} elements does not hold its "
+                f"{self.extents[2]} pixels"
+            )
+
+    def nbytes(self, *, batch: int, block: int) -> int:
+        """Bytes of the packed tensor."""
+        channels, height, _ = self.extents
+        return -(-channels // block) * height * self.row_elements * batch * block
+
     @property
     def extents(self) -> tuple[int, int, int]:
         """``(channels, height, width)``; a vector is one pixel."""
         return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
 
     def quantise(self, samples: NDArray[np.floating]) -> NDArray[np.int8]:
-        """Round real samples to device integers, half to even, saturating."""
+        """Round real samples to device integers, half to even, saturating.
+
+        Raises
+        ------
+        ProgramError
+            If a sample is not a number.
+
+        """
+        if np.isnan(samples).any():
+            raise ProgramError(f"Port {self.name}: a sample is not a number; clean the data")
         integers: NDArray[np.int8] = (
             np.rint(np.ldexp(samples, self.shift)).clip(-128, 127).astype(np.int8)
         )
@@ -166,7 +241,7 @@ class PortSpec:
         channels, height, width = self.extents
         blocks = -(-channels // block)
         split = np.frombuffer(data, np.int8)
-        if split.size != blocks * height * self.row_elements * batch * block:
+        if split.size != self.nbytes(batch=batch, block=block):
             raise ProgramError(f"Port {self.name}: {split.size} bytes are no tensor of its shape")
         split = split.reshape(blocks, height, self.row_elements, batch, block)
         image = split.transpose(3, 0, 4, 1, 2).reshape(batch, blocks * block, height, -1)
@@ -188,6 +263,9 @@ class LayerSpec:
     bytes_plain: int
     bytes_protected: int
     instructions: int
+
+    def __post_init__(self) -> None:
+        _require_types(self, f"Layer {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -235,11 +313,18 @@ class Program:
     layers: tuple[LayerSpec, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_types(self, "Program")
         if self.config.tec is None:
             raise ProgramError("A .ginseng program needs a build with a TEC, this one has none")
         handles = [t.handle for t in self.tensors]
         if handles != sorted(set(handles)):
             raise ProgramError("Tensors stand in ascending order of their handles, each used once")
+        if handles and handles[0] < 0:
+            raise ProgramError(f"A handle is at least 0, not {handles[0]}")
+        if len(self.model_sha256) != 64 or not set(self.model_sha256) <= set("0123456789abcdef"):
+            raise ProgramError(
+                f"The hash of the source model is 64 hexadecimal digits, not {self.model_sha256!r}"
+            )
         names = {t.name for t in self.tensors}
         if len(names) != len(self.tensors):
             raise ProgramError("Two tensors have the same name")
@@ -251,6 +336,17 @@ class Program:
         for name in (self.entry, *(p.tensor for p in (*self.inputs, *self.outputs))):
             if name not in names:
                 raise ProgramError(f"Tensor {name} is used but not in the table")
+        if stray := set(self.contents) - names:
+            raise ProgramError(f"Contents of {sorted(stray)} are given, but no such tensor")
+        for port, domain in (
+            *((port, Domain.IMPORT) for port in self.inputs),
+            *((port, Domain.EXPORT) for port in self.outputs),
+        ):
+            self._check_port(port, domain)
+        slots = [s.slot for s in self.slots]
+        if slots != sorted(set(slots)):
+            raise ProgramError("Slots stand in ascending order, each once")
+        uses = {s.slot: s.use for s in self.slots}
         for tensor in self.tensors:
             held = tensor.domain in (Domain.WEIGHTS, Domain.PROGRAM)
             if held != (tensor.name in self.contents):
@@ -268,8 +364,24 @@ class Program:
                 tensor.source is not Source.SEALED or len(content.tags) != tensor.tag_bytes
             ):
                 raise ProgramError(f"Tensor {tensor.name}: its contents do not fit its row")
-            if tensor.slot and tensor.slot not in {s.slot for s in self.slots}:
+            if tensor.slot and tensor.slot not in uses:
                 raise ProgramError(f"Tensor {tensor.name} names slot {tensor.slot}, nobody's")
+            if tensor.slot and tensor.domain not in _SLOT_DOMAINS[uses[tensor.slot]]:
+                raise ProgramError(
+                    f"Tensor {tensor.name} is of domain {tensor.domain.name}, which slot "
+                    f"{tensor.slot} cannot serve: it is {uses[tensor.slot].name}"
+                )
+
+    def _check_port(self, port: PortSpec, domain: Domain) -> None:
+        tensor = self.by_name[port.tensor]
+        core = self.config.core
+        nbytes = port.nbytes(batch=core.batch, block=core.block)
+        if tensor.domain is not domain or tensor.length != nbytes:
+            raise ProgramError(
+                f"Port {port.name} of shape {port.shape} needs a tensor of domain {domain.name} "
+                f"and {nbytes} bytes; {tensor.name} is of domain {tensor.domain.name} and "
+                f"{tensor.length} bytes"
+            )
 
     @cached_property
     def by_name(self) -> Mapping[str, TensorSpec]:

@@ -91,6 +91,12 @@ def seal_program(program: Program, secret: bytes) -> Program:
     """Return ``program`` with its weights sealed under their owner's ``secret``.
 
     The result may be shown to anyone. Use a fresh random secret for every sealed program.
+
+    Raises
+    ------
+    ProgramError
+        If it is sealed already, or its weights name no static slot.
+
     """
     if program.is_sealed:
         raise ProgramError(f"Program {program.name} is sealed already; seal the compiler's output")
@@ -103,11 +109,14 @@ def seal_program(program: Program, secret: bytes) -> Program:
         if (
             tensor.domain is Domain.WEIGHTS
             and tensor.source is Source.SEALED
-            and uses[tensor.slot] is SlotUse.STATIC
+            and uses.get(tensor.slot) is SlotUse.STATIC
             and isinstance(data, bytes)
         ):
             contents[tensor.name] = seal_tensor(key, tensor, version=tensor.version, data=data)
-    return program.with_contents(contents)
+    sealed = program.with_contents(contents)
+    if not sealed.is_sealed:
+        raise ProgramError(f"Program {program.name} has sealed weights that name no static slot")
+    return sealed
 
 
 def _check_secret(secret: bytes) -> None:

@@ -1,0 +1,4 @@
+"""Boards: one module each, found through the entry-point group ``ginseng.boards``.
+
+`model` is the golden device in Python.
+"""
