@@ -9,10 +9,17 @@ import typer
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import JsonOption, Output
 from ginseng.isa.formats import COMMITMENT_BYTES, MODEL_MONITOR_ROM, Pcr
-from ginseng.program import load
+from ginseng.program import Measurements, load
 from ginseng.program import measure as measure_program
 
-__all__ = ["parse_commitments", "register"]
+__all__ = [
+    "CommitmentOption",
+    "MaxRunsOption",
+    "MonitorRomOption",
+    "parse_commitments",
+    "reference_values",
+    "register",
+]
 
 
 def parse_commitments(pairs: list[str]) -> dict[int, bytes]:
@@ -41,36 +48,55 @@ def parse_commitments(pairs: list[str]) -> dict[int, bytes]:
     return commitments
 
 
+CommitmentOption = Annotated[
+    list[str] | None, typer.Option(help="SLOT=HEX, one per slot of the program.")
+]
+MaxRunsOption = Annotated[int, typer.Option(help="The run limit agreed on.", min=1)]
+MonitorRomOption = Annotated[
+    str, typer.Option(help="SHA-256 of the monitor ROM, hexadecimal; 'model' for none.")
+]
+
+
+def reference_values(
+    program: Path, commitment: list[str] | None, max_runs: int, monitor_rom: str
+) -> Measurements:
+    """Compute the registers that a genuine device will report, from what the user gave.
+
+    Raises
+    ------
+    UsageError, ProgramError
+        If something of it cannot be used.
+
+    """
+    try:
+        rom = (
+            hashlib.sha256(MODEL_MONITOR_ROM).digest()
+            if monitor_rom == "model"
+            else bytes.fromhex(monitor_rom)
+        )
+    except ValueError:
+        raise UsageError(f"--monitor-rom is hexadecimal, not {monitor_rom!r}") from None
+    return measure_program(
+        load(program),
+        commitments=parse_commitments(commitment or []),
+        max_runs=max_runs,
+        monitor_rom=rom,
+    )
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command()
     def measure(
         program: Annotated[Path, typer.Argument(help="A sealed .ginseng file.")],
-        commitment: Annotated[
-            list[str] | None, typer.Option(help="SLOT=HEX, one per slot of the program.")
-        ] = None,
-        max_runs: Annotated[int, typer.Option(help="The run limit agreed on.", min=1)] = 1,
-        monitor_rom: Annotated[
-            str, typer.Option(help="SHA-256 of the monitor ROM, hexadecimal; 'model' for none.")
-        ] = "model",
+        commitment: CommitmentOption = None,
+        max_runs: MaxRunsOption = 1,
+        monitor_rom: MonitorRomOption = "model",
         as_json: JsonOption = False,
     ) -> None:
         """Compute the measurement registers that a genuine device will report."""
-        try:
-            rom = (
-                hashlib.sha256(MODEL_MONITOR_ROM).digest()
-                if monitor_rom == "model"
-                else bytes.fromhex(monitor_rom)
-            )
-        except ValueError:
-            raise UsageError(f"--monitor-rom is hexadecimal, not {monitor_rom!r}") from None
-        values = measure_program(
-            load(program),
-            commitments=parse_commitments(commitment or []),
-            max_runs=max_runs,
-            monitor_rom=rom,
-        )
+        values = reference_values(program, commitment, max_runs, monitor_rom)
         output = Output(as_json)
         rows = [
             (f"PCR{n} {Pcr(n).name.lower()}", at_lock.hex(), final.hex())
