@@ -1,0 +1,216 @@
+"""Assembly: the finished stream as a protected program, or as a DRAM image for a bare build."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ginseng.compiler.backend.cost import CostModel
+from ginseng.compiler.backend.lowering import Code, lower_graph
+from ginseng.compiler.backend.replay import LayerCost, replay
+from ginseng.compiler.backend.segment import Role, Segment
+from ginseng.compiler.backend.table import MODEL_SLOT, SESSION_SLOT, build_rows
+from ginseng.compiler.errors import CompilerError
+from ginseng.compiler.graph import Graph
+from ginseng.isa.config import Memory, SystemConfig
+from ginseng.isa.insn import INSN_BYTES, instruction_set
+from ginseng.isa.table import SlotUse
+from ginseng.program import LayerSpec, PortSpec, Program, SlotSpec
+
+__all__ = ["PlainImage", "PlainPort", "lower", "plain_image", "program"]
+
+#: Segments of a bare image start here and at multiples of it: above every element size. Address
+#: 0 is never valid (VTA specification §10.3).
+_PAGE: Final = 4096
+
+
+def _assemble(code: Code, place: Callable[[Segment, int, int], int]) -> bytes:
+    """Return the instruction words; ``place`` gives ``dram_base`` of segment, offset, bytes."""
+    encode = instruction_set(code.config.core).encode
+    words = []
+    for insn in code.stream.insns:
+        fields = insn.fields
+        if insn.segment is not None:
+            size = code.config.core.element_bytes(Memory(fields["memory"]))
+            fields = fields | {"dram_base": place(insn.segment, insn.offset, size)}
+        words.append(encode(insn.opcode, **fields))
+    return b"".join(words)
+
+
+def _ports(code: Code) -> tuple[tuple[PortSpec, ...], tuple[PortSpec, ...]]:
+    """Return inputs and outputs, each with the segment's name for its tensor."""
+    graph = code.graph
+
+    def port(name: str, role: Role) -> PortSpec:
+        value = graph.values[name]
+        segment = next(s for s in code.values[name] if s.role is role)
+        return PortSpec(
+            name=name,
+            tensor=segment.name,
+            shape=value.shape,
+            shift=value.shift,
+            row_elements=value.extents[2],
+        )
+
+    return (
+        tuple(port(value.name, Role.INPUT) for value in graph.inputs),
+        tuple(port(name, Role.OUTPUT) for name in graph.outputs),
+    )
+
+
+def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program:
+    """Return ``graph`` as one protected program.
+
+    Raises
+    ------
+    CompilerError
+        If it does not fit the build.
+
+    """
+    tec = config.tec
+    if tec is None:
+        raise CompilerError(
+            "A program needs a build with a TEC; compile for SystemConfig(tec=TecConfig()), or "
+            "use lower(..., protect=False) for a bare build"
+        )
+    code = lower_graph(graph, config, protect=True)
+    entry = Segment("program", Role.PROGRAM, INSN_BYTES * len(code.stream.insns))
+    rows = build_rows([entry, *code.segments], tec)
+    places = {s: (row.handle, row.offsets[s]) for row in rows for s in row.segments}
+
+    def place(segment: Segment, offset: int, size: int) -> int:
+        handle, base = places[segment]
+        if base % size:
+            raise AssertionError(f"{segment.name} is not aligned to its elements")
+        element = base // size + offset
+        if element >= 1 << tec.offset_bits:
+            raise CompilerError(
+                f"Tensor {segment.name} is longer than the {tec.offset_bits} bits of an offset; "
+                "use a smaller model"
+            )
+        return handle << tec.offset_bits | element
+
+    entry.data = _assemble(code, place)
+    specs = tuple(row.spec() for row in rows)
+    held = (Role.PROGRAM, Role.UOPS, Role.WEIGHTS, Role.BIASES)
+    inputs, outputs = _ports(code)
+    slots = [SlotSpec(slot=SESSION_SLOT, use=SlotUse.SESSION, owner="data")]
+    if any(spec.slot == MODEL_SLOT for spec in specs):
+        slots.insert(0, SlotSpec(slot=MODEL_SLOT, use=SlotUse.STATIC, owner="model"))
+    return Program(
+        name=graph.name,
+        config=config,
+        tensors=specs,
+        slots=tuple(slots),
+        entry="program",
+        inputs=inputs,
+        outputs=outputs,
+        contents={row.name: row.data for row in rows if row.role in held},
+        model_sha256=model_sha256,
+        layers=_layers(graph, _costs(code, protect=True), _costs(lower_graph(graph, config, protect=False), protect=False)),
+    )
+
+
+def _layers(
+    graph: Graph, costs: Sequence[LayerCost], plain_costs: Sequence[LayerCost]
+) -> tuple[LayerSpec, ...]:
+    """Return what each layer should take, with and without protection."""
+    return tuple(
+        LayerSpec(
+            name=node.name,
+            kind=node.kind,
+            macs=node.macs,
+            cycles_plain=bare.cycles,
+            cycles_protected=cost.cycles,
+            bytes_plain=bare.nbytes,
+            bytes_protected=cost.nbytes,
+            instructions=cost.instructions,
+        )
+        for node, cost, bare in zip(graph.nodes, costs, plain_costs, strict=True)
+    )
+
+
+def _costs(code: Code, *, protect: bool) -> list[LayerCost]:
+    model = CostModel.of(code.config, protect=protect)
+    return replay(code.stream.insns, model, layers=len(code.graph.nodes), protect=protect)
+
+
+@dataclass(frozen=True)
+class PlainPort:
+    """An input or output of a bare image: its layout, and its address in bytes."""
+
+    port: PortSpec
+    address: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainImage:
+    """A graph for a build without a TEC: DRAM contents from address 0 on.
+
+    Attributes
+    ----------
+    config : SystemConfig
+    dram : bytes
+        Instructions, micro-ops, weights; inputs, intermediates and outputs are zero.
+    insn_addr : int
+        Byte address of the first instruction.
+    insn_count : int
+    inputs, outputs : mapping of str to PlainPort
+    layers : tuple of LayerSpec
+        Both estimates are those without protection.
+
+    """
+
+    config: SystemConfig
+    dram: bytes = field(repr=False)
+    insn_addr: int
+    insn_count: int
+    inputs: dict[str, PlainPort]
+    outputs: dict[str, PlainPort]
+    layers: tuple[LayerSpec, ...]
+
+
+def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
+    """Return ``graph`` with absolute addresses.
+
+    Raises
+    ------
+    CompilerError
+        If it does not fit the build.
+
+    """
+    code = lower_graph(graph, config, protect=False)
+    costs = _costs(code, protect=False)
+    count = len(code.stream.insns)
+    entry = Segment("program", Role.PROGRAM, INSN_BYTES * count)
+    addresses: dict[str, int] = {}
+    at = _PAGE
+    for segment in (entry, *code.segments):
+        addresses[segment.name] = at
+        at += -(-segment.length // _PAGE) * _PAGE
+    if at > config.bus.window_bytes:
+        raise CompilerError(
+            f"The image takes {at} bytes, the build's DRAM window has {config.bus.window_bytes}"
+        )
+    entry.data = _assemble(code, lambda s, offset, size: addresses[s.name] // size + offset)
+    dram = bytearray(at)
+    for segment in (entry, *code.segments):
+        data = segment.data or b""
+        dram[addresses[segment.name] : addresses[segment.name] + len(data)] = data
+    inputs, outputs = _ports(code)
+    return PlainImage(
+        config=config,
+        dram=bytes(dram),
+        insn_addr=addresses["program"],
+        insn_count=count,
+        inputs={p.name: PlainPort(p, addresses[p.tensor]) for p in inputs},
+        outputs={p.name: PlainPort(p, addresses[p.tensor]) for p in outputs},
+        layers=_layers(graph, costs, costs),
+    )
+
+
+def lower(graph: Graph, config: SystemConfig, *, protect: bool) -> Program | PlainImage:
+    """Return ``graph`` as a protected program or, without ``protect``, as a bare DRAM image.
+
+    A bare image has absolute addresses and no chunk constraints; it runs on builds without a TEC.
+    """
+    return program(graph, config, model_sha256="") if protect else plain_image(graph, config)

@@ -1,0 +1,215 @@
+"""Walks a quantised graph and collects its instructions, layer by layer."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.compiler.backend.cost import CostModel
+from ginseng.compiler.backend.segment import Role, Segment
+from ginseng.compiler.backend.stream import Stream, Uops
+from ginseng.compiler.errors import CompilerError
+from ginseng.compiler.graph import Graph, Node
+from ginseng.isa.config import CoreConfig, Memory, SystemConfig
+from ginseng.isa.insn import AluOp
+
+__all__ = ["Code", "Layer", "Slots", "lower_graph"]
+
+
+class Slots:
+    """Equal areas of a scratchpad that are filled in turn, the least recently used one first."""
+
+    def __init__(self, base: int, size: int, count: int) -> None:
+        self._free: Final = [base + n * size for n in reversed(range(count))]
+        self._held: OrderedDict[Hashable, int] = OrderedDict()
+
+    def get(self, key: Hashable) -> tuple[int, bool]:
+        """Return the area that holds ``key``, and whether it must be filled anew."""
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key], False
+        area = self._free.pop() if self._free else self._held.popitem(last=False)[1]
+        self._held[key] = area
+        return area, True
+
+
+@dataclass(frozen=True)
+class Code:
+    """A lowered graph, before assembly.
+
+    Attributes
+    ----------
+    config : SystemConfig
+    graph : Graph
+    stream : Stream
+        Finished.
+    segments : tuple of Segment
+        In order of creation.
+    values : dict
+        The segments that hold each value: what its readers load, and what the owner takes.
+
+    """
+
+    config: SystemConfig
+    graph: Graph
+    stream: Stream
+    segments: tuple[Segment, ...]
+    values: dict[str, list[Segment]]
+    model: CostModel
+
+
+class Layer:
+    """What a node emits through: its operands' places, the stream, common sequences.
+
+    Attributes
+    ----------
+    config : CoreConfig
+    model : CostModel
+    stream : Stream
+    node : Node
+
+    """
+
+    def __init__(self, builder: "_Builder", node: Node) -> None:
+        self._builder: Final = builder
+        self.node: Final = node
+        self.stream: Final = builder.stream
+        self.config: Final[CoreConfig] = builder.config.core
+        self.model: Final = builder.model
+
+    def blocks(self, channels: int) -> int:
+        """Return how many blocks hold ``channels`` channels."""
+        return -(-channels // self.config.block)
+
+    def source(self, operand: int = 0) -> Segment:
+        """Return where the readers of an operand find it."""
+        return self._builder.values[self.node.inputs[operand]][0]
+
+    def constant(self, role: Role, data: NDArray[np.generic]) -> Segment:
+        """Return a new segment that holds ``data``."""
+        raw = data.tobytes()
+        return self._builder.segment(f"{self.node.name}.{role.value}", role, len(raw), raw)
+
+    def store(self, offset: int, *, sram: int, cols: int, rows: int = 1, stride: int = 0) -> None:
+        """Store results at element ``offset`` of the output, wherever that is kept."""
+        limit = (1 << 16) - 1
+        for segment in self._builder.values[self.node.output.name]:
+            if rows > 1 and stride == cols and rows * cols <= limit:
+                self.stream.store(segment, offset, sram=sram, cols=rows * cols)
+            elif rows > 1 and stride > limit:
+                for r in range(rows):
+                    self.stream.store(segment, offset + r * stride, sram=sram + r * cols, cols=cols)
+            else:
+                self.stream.store(segment, offset, sram=sram, cols=cols, rows=rows, stride=stride)
+
+    def fits(self, needed: int, memory: Memory, what: str) -> None:
+        """Refuse ``what`` if it takes more than a whole scratchpad.
+
+        Raises
+        ------
+        CompilerError
+            If ``needed`` elements exceed the depth of ``memory``.
+
+        """
+        depth = self.config.depth(memory)
+        if needed > depth:
+            raise self.node.refuse(
+                f"{what} takes {needed} elements of the {memory.name} buffer, which has {depth}; "
+                "use smaller images, or a build with a larger buffer"
+            )
+
+
+class _Builder:
+    """Segments of one program."""
+
+    def __init__(self, graph: Graph, config: SystemConfig, protect: bool) -> None:
+        self.config: Final = config
+        self.model: Final = CostModel.of(config, protect=protect)
+        self.segments: Final[list[Segment]] = []
+        self.values: Final[dict[str, list[Segment]]] = {}
+        self.stream: Final = Stream(config.core, self.segment("uops", Role.UOPS, 0, None))
+        for value in graph.inputs:
+            self._place(value.name, Role.INPUT, value.extents)
+        for node in graph.nodes:
+            name = node.output.name
+            # What another node reads and what an owner takes are two tensors: an export is
+            # write-only.
+            if graph.readers(name):
+                self._place(name, Role.SCRATCH, node.output.extents)
+            if name in graph.outputs:
+                self._place(name, Role.OUTPUT, node.output.extents)
+
+    def segment(self, name: str, role: Role, length: int, data: bytes | None) -> Segment:
+        segment = Segment(name, role, length, data)
+        self.segments.append(segment)
+        return segment
+
+    def _place(self, name: str, role: Role, extents: tuple[int, int, int]) -> None:
+        core = self.config.core
+        channels, height, width = extents
+        elements = -(-channels // core.block) * height * width
+        length = elements * core.element_bytes(Memory.OUT)
+        where = self.values.setdefault(name, [])
+        where.append(self.segment(f"{role.value}.{name}", role, length, None))
+
+
+def lower_graph(graph: Graph, config: SystemConfig, *, protect: bool) -> Code:
+    """Return the instructions of ``graph``.
+
+    Raises
+    ------
+    CompilerError
+        If a node does not fit the buffers of the build.
+
+    """
+    builder = _Builder(graph, config, protect)
+    for number, node in enumerate(graph.nodes):
+        builder.stream.begin_layer(number)
+        node.lower(graph.sources(node), Layer(builder, node))
+    builder.stream.finish()
+    offsets = 1 << (config.tec.offset_bits if protect and config.tec else 32)
+    for segment in builder.segments:
+        if segment.length // config.core.element_bytes(Memory.OUT) >= offsets:
+            raise CompilerError(
+                f"Tensor {segment.name} of {segment.length} bytes is longer than an instruction "
+                "can name; split the layer"
+            )
+    return Code(
+        config, graph, builder.stream, tuple(builder.segments), builder.values, builder.model
+    )
+
+
+def clip_passes(lo: int, hi: int, reach: tuple[int, int]) -> list[tuple[AluOp, int]]:
+    """Return the ALU passes that clip values of the range ``reach`` to ``lo .. hi``."""
+    passes = []
+    if reach[0] < lo:
+        passes.append((AluOp.MAX, lo))
+    if reach[1] > hi:
+        passes.append((AluOp.MIN, hi))
+    return passes
+
+
+def grid(*steps: tuple[int, int, int, int]) -> Uops:
+    """Return micro-ops of nested loops, the last one fastest.
+
+    Parameters
+    ----------
+    *steps : tuple of int
+        Count, and the steps of ``dst``, ``src`` and ``wgt``.
+
+    """
+    indices = []
+    for which in (1, 2, 3):
+        total = np.zeros(1, np.int64)
+        for step in steps:
+            total = (total[:, None] + np.arange(step[0], dtype=np.int64) * step[which]).ravel()
+        indices.append(total)
+    return Uops(*indices)
+
+
+def shifted(uops: Uops, *, dst: int = 0, src: int = 0, wgt: int = 0) -> Uops:
+    """Return the same micro-ops at other bases."""
+    return Uops(uops.dst + dst, uops.src + src, uops.wgt + wgt)

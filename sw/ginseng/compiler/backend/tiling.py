@@ -1,0 +1,183 @@
+"""Tilings of a convolution: which fit the buffers, and which one costs least."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ginseng.compiler.backend.cost import CostModel
+from ginseng.isa.config import CoreConfig, Memory
+
+__all__ = ["Geometry", "Tiling", "best_tiling", "splits"]
+
+_FACTOR_LIMIT = 1 << 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """A convolution in elements: channels are counted in blocks."""
+
+    in_blocks: int
+    out_blocks: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+
+    @property
+    def pitch(self) -> int:
+        """Elements of an input row in the scratchpad: the image's, and its padding's."""
+        return self.padding[1] + self.width + self.right
+
+    @property
+    def right(self) -> int:
+        """Columns of padding on the right that some output reads."""
+        reach = (self.out_width - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
+        return max(0, reach - self.padding[1] - self.width)
+
+    @property
+    def steps(self) -> int:
+        """GEMM micro-ops."""
+        area = self.out_height * self.out_width
+        return area * self.out_blocks * self.in_blocks * self.kernel[0] * self.kernel[1]
+
+    def row_step(self, kernel_rows: int) -> int:
+        """Image rows between two loaded rows: with one kernel row, only those that it meets."""
+        return self.strides[0] if kernel_rows == 1 else 1
+
+    def tile_rows(self, rows: int, kernel_rows: int) -> int:
+        """Rows in the scratchpad for ``rows`` output rows and ``kernel_rows`` kernel rows."""
+        if kernel_rows == 1:
+            return rows
+        return (rows - 1) * self.strides[0] + (kernel_rows - 1) * self.dilation[0] + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How a convolution is cut.
+
+    Attributes
+    ----------
+    rows, out_blocks : int
+        Output rows and channel blocks of a tile; rows are always whole.
+    in_blocks, kernel_rows : int
+        Input blocks and kernel rows of one reduction step; partial sums stay in ACC.
+    rows_outer : bool
+        Whether the loop over rows is the outer one.
+    inp_slots, wgt_slots, acc_slots : int
+        Areas of each buffer; with two or more, loads overlap the work on another one.
+    bias_slots : int
+
+    """
+
+    rows: int
+    out_blocks: int
+    in_blocks: int
+    kernel_rows: int
+    rows_outer: bool
+    inp_slots: int
+    wgt_slots: int
+    acc_slots: int
+    bias_slots: int
+
+
+def splits(extent: int) -> list[int]:
+    """Return the sizes that cut ``extent`` into equal parts, the last one shorter; descending."""
+    return sorted({-(-extent // parts) for parts in range(1, extent + 1)}, reverse=True)
+
+
+def _count(extent: int, size: int) -> int:
+    return -(-extent // size)
+
+
+def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
+    """Yield every tiling that fits."""
+    acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
+    for out_blocks in splits(g.out_blocks):
+        groups = _count(g.out_blocks, out_blocks)
+        # Biases of the whole layer stay in ACC unless they would crowd out the tiles.
+        bias_slots = groups if g.out_blocks <= acc // 8 else min(groups, 2)
+        room = acc - bias_slots * out_blocks
+        for rows in splits(g.out_height):
+            area = rows * g.out_width * out_blocks
+            tiles = groups * _count(g.out_height, rows)
+            acc_slots = min(2, tiles, room // area)
+            if not acc_slots or rows * g.out_width >= _FACTOR_LIMIT:
+                continue
+            for kernel_rows in splits(g.kernel[0]):
+                line = g.tile_rows(rows, kernel_rows) * g.pitch
+                for in_blocks in splits(g.in_blocks):
+                    steps = _count(g.in_blocks, in_blocks) * _count(g.kernel[0], kernel_rows)
+                    weights = out_blocks * in_blocks * kernel_rows * g.kernel[1]
+                    if in_blocks * line > inp or weights > wgt:
+                        continue
+                    row_tiles = _count(g.out_height, rows)
+                    wgt_slots = min(groups * steps, wgt // weights)
+                    if wgt_slots < groups * steps:
+                        # All of them or just enough to overlap: others only multiply kernels.
+                        wgt_slots = min(wgt_slots, max(2, steps))
+                    inp_slots = min(row_tiles * steps, inp // (in_blocks * line), max(2, steps))
+                    for rows_outer in (True, False):
+                        yield Tiling(
+                            rows=rows,
+                            out_blocks=out_blocks,
+                            in_blocks=in_blocks,
+                            kernel_rows=kernel_rows,
+                            rows_outer=rows_outer,
+                            inp_slots=inp_slots,
+                            wgt_slots=wgt_slots,
+                            acc_slots=acc_slots,
+                            bias_slots=bias_slots,
+                        )
+
+
+def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[int, int, int]:
+    """Return cycles, bytes and reduction steps; docs/compiler.md has the formulae."""
+    inp_bytes, wgt_bytes = core.element_bytes(Memory.INP), core.element_bytes(Memory.WGT)
+    row_tiles, groups = _count(g.out_height, t.rows), _count(g.out_blocks, t.out_blocks)
+    in_parts, ky_parts = _count(g.in_blocks, t.in_blocks), _count(g.kernel[0], t.kernel_rows)
+    steps = in_parts * ky_parts
+    total = row_tiles * groups * steps
+    # Which loads find their tile still there.
+    if t.rows_outer:
+        inp_loads = row_tiles * steps if t.inp_slots >= steps else total
+        wgt_loads = groups * steps if t.wgt_slots >= groups * steps else total
+    else:
+        wgt_loads = groups * steps if t.wgt_slots >= steps else total
+        inp_loads = row_tiles * steps if t.inp_slots >= row_tiles * steps else total
+    line = min(g.tile_rows(t.rows, t.kernel_rows), g.height)
+    rows_loaded = line * t.in_blocks
+    inp_cost = rows_loaded * (g.width * inp_bytes + model.tag_bytes)
+    wgt_cost = t.out_blocks * t.in_blocks * t.kernel_rows * g.kernel[1] * wgt_bytes
+    wgt_cost += model.tag_bytes
+    out_cost = g.out_blocks * g.out_height * (g.out_width * inp_bytes + model.tag_bytes)
+    nbytes = inp_loads * inp_cost + wgt_loads * wgt_cost + out_cost
+    transfers = inp_loads * t.in_blocks + wgt_loads + row_tiles * groups
+    memory = model.beats(nbytes) + transfers * model.issue
+    area = g.out_height * g.out_width * g.out_blocks
+    compute = g.steps + 5 * area + model.fill * (total + 5 * row_tiles * groups)
+    # What nothing hides: the first loads, the last store, and every load into a lone area.
+    first = 2 * model.read_latency + model.beats(inp_cost + wgt_cost)
+    last = model.write_latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
+    exposed = 0
+    if t.inp_slots == 1 and inp_loads > 1:
+        exposed += inp_loads * (model.read_latency + model.beats(inp_cost))
+    if t.wgt_slots == 1 and wgt_loads > 1:
+        exposed += wgt_loads * (model.read_latency + model.beats(wgt_cost))
+    if t.acc_slots == 1 and row_tiles * groups > 1:
+        exposed += row_tiles * groups * last
+    return max(compute, memory) + exposed + first + last, nbytes, total
+
+
+@lru_cache(maxsize=256)
+def best_tiling(g: Geometry, core: CoreConfig, model: CostModel) -> Tiling | None:
+    """Return the cheapest tiling, None if none fits; the same one every time."""
+    best: tuple[tuple[int, int, int], Tiling] | None = None
+    for tiling in _tilings(g, core):
+        price = _price(g, tiling, core, model)
+        if best is None or price < best[0]:
+            best = (price, tiling)
+    return best[1] if best else None

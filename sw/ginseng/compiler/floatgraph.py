@@ -1,0 +1,256 @@
+"""The network between Relax and integers: what operators recognise, absorb and quantise.
+
+`Call` is a Relax call in plain Python, so that operators need no TVM. Each operator of the table
+turns calls into `FloatNode` objects, or folds them into the node that they follow.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.compiler.errors import CompilerError
+from ginseng.compiler.graph import Node, Value
+
+if TYPE_CHECKING:
+    from ginseng.compiler.quantise import Scales
+
+__all__ = ["Call", "FloatNode", "LinearFloatNode", "Network", "Operator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of the Relax function.
+
+    Attributes
+    ----------
+    op : str
+        Relax operator, ``"relax.nn.conv2d"``.
+    name : str
+        The model's name for it.
+    source : str
+        What the model's own format calls the operator, for errors.
+    output : str
+        The value that it makes.
+    args : tuple of str or array
+        Values by name, constants by content.
+    shape : tuple of int
+        Of the result, the batch of 1 included.
+    attributes : mapping of str to object
+        Plain Python; sequences are tuples.
+
+    """
+
+    op: str
+    name: str
+    source: str
+    output: str
+    args: tuple[Any, ...]
+    shape: tuple[int, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def attr(self, name: str) -> Any:
+        """Return an attribute, None if the call has none of this name."""
+        return self.attributes.get(name)
+
+    def sample_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample.
+
+        Raises
+        ------
+        CompilerError
+            If that is neither an image nor a vector.
+
+        """
+        if len(self.shape) not in (2, 4) or self.shape[0] != 1:
+            raise self.refuse(
+                f"its result has shape {self.shape}; only (1, channels, height, width) and "
+                "(1, features) are supported, reshape it in the model"
+            )
+        return self.shape[1:]
+
+    def refuse(self, what: str) -> CompilerError:
+        """Return the error that says ``what`` of this call."""
+        return CompilerError(f"Node {self.name} ({self.source}): {what}")
+
+
+@dataclass(kw_only=True)
+class FloatNode(ABC):
+    """A node before quantisation; still growing while later calls are folded into it.
+
+    Attributes
+    ----------
+    name : str
+    inputs : list of str
+        Values.
+    output : str
+        The value whose range decides the output's scale.
+    shape : tuple of int
+        Of one sample.
+    clip : tuple of float or None
+        Bounds of the activation that was absorbed.
+
+    """
+
+    name: str
+    inputs: list[str]
+    output: str
+    shape: tuple[int, ...]
+    clip: tuple[float, float] | None = None
+
+    def absorb_clip(self, lo: float, hi: float) -> None:
+        """Make an activation part of this node."""
+        old = self.clip or (-np.inf, np.inf)
+        self.clip = (max(old[0], lo), min(old[1], hi))
+
+    @abstractmethod
+    def quantise(self, inputs: Sequence[Value], scales: "Scales") -> Node:
+        """Return the integer node, given what its inputs became."""
+
+
+@dataclass(kw_only=True)
+class LinearFloatNode(FloatNode):
+    """A node with weights, into which per-channel constants fold.
+
+    Attributes
+    ----------
+    weight : float64 array
+        Output channels first.
+    bias : float64 array
+        One number per output channel.
+
+    """
+
+    weight: NDArray[np.float64] = field(repr=False)
+    bias: NDArray[np.float64] = field(repr=False)
+
+    def absorb_affine(self, operator: str, constant: NDArray[np.float64]) -> None:
+        """Fold ``result op constant`` into weights and bias."""
+        if operator == "add":
+            self.bias = self.bias + constant
+        elif operator == "subtract":
+            self.bias = self.bias - constant
+        else:
+            factor = constant if operator == "multiply" else 1 / constant
+            self.weight = self.weight * factor.reshape(-1, *(1,) * (self.weight.ndim - 1))
+            self.bias = self.bias * factor
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An entry of the operator table.
+
+    Attributes
+    ----------
+    name : str
+    relax : tuple of str
+        Relax operators that it looks at.
+    recognise : callable
+        Given a call and the network so far, returns the node that now makes the call's result, or
+        None to leave the call to the next operator of the table; raises `CompilerError` if the
+        call can be no other's.
+
+    """
+
+    name: str
+    relax: tuple[str, ...]
+    recognise: Callable[[Call, "Network"], FloatNode | None]
+
+
+class Network:
+    """The nodes recognised so far, and who uses what.
+
+    Parameters
+    ----------
+    name : str
+    inputs : mapping of str to tuple of int
+        Shape of each, batch included.
+    calls : sequence of Call
+        Every live call in order.
+    outputs : sequence of str
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Mapping[str, tuple[int, ...]],
+        calls: Sequence[Call],
+        outputs: Sequence[str],
+    ) -> None:
+        self.name = name
+        self.inputs = dict(inputs)
+        self.outputs = list(outputs)
+        self.nodes: list[FloatNode] = []
+        self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
+        self._uses: dict[str, int] = {}
+        for value in (*outputs, *(a for c in calls for a in c.args if isinstance(a, str))):
+            self._uses[value] = self._uses.get(value, 0) + 1
+        self._producers: dict[str, FloatNode] = {}
+        self._aliases: dict[str, str] = {}
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        """Return the shape of a value, batch included."""
+        return self._shapes[value]
+
+    def resolve(self, value: str) -> str:
+        """Return the value that ``value`` is another name for."""
+        while value in self._aliases:
+            value = self._aliases[value]
+        return value
+
+    def alias(self, value: str, other: str) -> None:
+        """Make ``value`` another name for ``other``."""
+        self._aliases[value] = other
+
+    def producer(self, value: str) -> FloatNode | None:
+        """Return the node that makes ``value``, None for an input."""
+        return self._producers.get(self.resolve(value))
+
+    def sole_producer(self, value: str) -> FloatNode | None:
+        """Return the node that makes ``value`` if nothing but one call uses it."""
+        while self._uses[value] == 1:
+            if value not in self._aliases:
+                return self._producers.get(value)
+            value = self._aliases[value]
+        return None
+
+    def rename(self, node: FloatNode, call: Call) -> None:
+        """Let ``call``, folded into ``node``, be what the node now makes."""
+        self._producers.pop(node.output, None)
+        self._aliases.pop(call.output, None)
+        node.output = call.output
+        self._producers[call.output] = node
+
+    def recognise(self, call: Call, operators: Sequence[Operator]) -> None:
+        """Let the first operator that can take ``call``.
+
+        Raises
+        ------
+        CompilerError
+            If none can.
+
+        """
+        for operator in operators:
+            if call.op not in operator.relax:
+                continue
+            known = len(self._producers), len(self._aliases), len(self.nodes)
+            node = operator.recognise(call, self)
+            if node is not None and node not in self.nodes:
+                node.inputs = [self.resolve(value) for value in node.inputs]
+                self.nodes.append(node)
+                self._producers[node.output] = node
+            if node is not None or known != (
+                len(self._producers),
+                len(self._aliases),
+                len(self.nodes),
+            ):
+                return
+        supported = sorted({o.name for o in operators})
+        raise call.refuse(
+            f"the core cannot do {call.op.removeprefix('relax.')}; supported are "
+            f"{', '.join(supported)}: leave it out of the model or do it on the owner's side"
+        )

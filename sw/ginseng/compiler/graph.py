@@ -1,0 +1,197 @@
+"""The quantised graph: what a compiled program computes, in exact integers, without TVM.
+
+A value is int8 with a power-of-two scale: the integer ``q`` means ``q * 2**-shift``. Every node
+kind (one file each in `ginseng.compiler.operators`) states its integer semantics in its docstring;
+they leave nothing open, so that anybody can evaluate a graph and compare with the device bit by
+bit. Two functions that they use:
+
+``clip(v)``
+    ``min(max(v, output.lo), output.hi)``: an activation is part of the node that it follows.
+``round_shift(v, s)``
+    ``(v + (2**(s - 1) if s > 0 else 0)) >> s``, arithmetic: the nearest, ties upward.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, ClassVar, Final
+
+from ginseng.compiler.errors import CompilerError
+
+__all__ = ["ACC_LIMIT", "INT8", "Graph", "Node", "Value"]
+
+#: Accumulators are int32: every intermediate result must lie in ``-ACC_LIMIT .. ACC_LIMIT - 1``.
+ACC_LIMIT: Final = 1 << 31
+#: Least and greatest int8.
+INT8: Final = (-128, 127)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """An int8 tensor of one sample.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        ``(channels, height, width)`` or ``(features,)``.
+    shift : int
+        The integer ``q`` means ``q * 2**-shift``.
+    lo, hi : int
+        Every element lies in ``lo .. hi``; its producer clips to this range.
+
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    shift: int
+    lo: int = INT8[0]
+    hi: int = INT8[1]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
+            raise CompilerError(
+                f"Value {self.name}: a sample is (channels, height, width) or (features,), "
+                f"not {self.shape}; reshape it in the model"
+            )
+        if not INT8[0] <= self.lo <= self.hi <= INT8[1]:
+            raise CompilerError(
+                f"Value {self.name}: its range {self.lo} .. {self.hi} is not one of int8; "
+                "calibrate with data that reach it"
+            )
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """``(channels, height, width)``; a vector is one pixel."""
+        return (self.shape[0], 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
+
+    @property
+    def size(self) -> int:
+        """Elements of one sample."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node(ABC):
+    """One operation of the graph; subclasses state what it computes.
+
+    Attributes
+    ----------
+    name : str
+        The model's name for it, unique in its graph.
+    inputs : tuple of str
+        Names of the values it reads.
+    output : Value
+        What it makes; its ``lo`` and ``hi`` are the bounds of the node's final clip.
+
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output: Value
+
+    #: Which operator this is, in `LayerSpec.kind` and in errors.
+    kind: ClassVar[str]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample, without padding of channels."""
+        return 0
+
+    @abstractmethod
+    def worst_case(self, inputs: Sequence[Value]) -> int:
+        """Return a bound of the magnitude of every intermediate result, for any int8 input."""
+
+    @abstractmethod
+    def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
+        """Return the extents that the output must have.
+
+        Raises
+        ------
+        CompilerError
+            If the inputs do not fit the node.
+
+        """
+
+    @abstractmethod
+    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+        """Emit the instructions of this node through ``layer`` (`ginseng.compiler.backend`)."""
+
+    def refuse(self, what: str) -> CompilerError:
+        """Return the error that says ``what`` of this node."""
+        return CompilerError(f"Node {self.name} ({self.kind}): {what}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A network of integers: nodes in the order in which they run.
+
+    Raises
+    ------
+    CompilerError
+        If a node reads what nobody made before it, two values have one name, a shape does not
+        fit, or an accumulator could overflow.
+
+    """
+
+    name: str
+    inputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        known: dict[str, Value] = {}
+        for value in self.inputs:
+            if value.name in known:
+                raise CompilerError(f"Graph {self.name}: two inputs are named {value.name}")
+            known[value.name] = value
+        if not self.nodes:
+            raise CompilerError(f"Graph {self.name} computes nothing; give it at least one node")
+        for node in self.nodes:
+            missing = [name for name in node.inputs if name not in known]
+            if missing:
+                raise node.refuse(f"it reads {missing[0]}, which nothing before it makes")
+            if node.output.name in known:
+                raise node.refuse(f"its output {node.output.name} exists already")
+            sources = [known[name] for name in node.inputs]
+            extents = node.output_extents(sources)
+            if extents != node.output.extents:
+                raise node.refuse(f"its output is {extents}, not {node.output.extents}")
+            worst = node.worst_case(sources)
+            if worst >= ACC_LIMIT:
+                raise node.refuse(
+                    f"its accumulators could reach {worst}, beyond int32; split its reduction, or "
+                    "use smaller weights or biases"
+                )
+            known[node.output.name] = node.output
+        for name in self.outputs:
+            if name not in known:
+                raise CompilerError(f"Graph {self.name}: its output {name} does not exist")
+            if name in {value.name for value in self.inputs}:
+                raise CompilerError(
+                    f"Graph {self.name}: its output {name} is an input; the core only moves what "
+                    "it computes, so drop this output"
+                )
+        if not self.outputs:
+            raise CompilerError(f"Graph {self.name} has no output")
+        read = {name for node in self.nodes for name in node.inputs}
+        for name in known:
+            if name not in read and name not in self.outputs:
+                raise CompilerError(
+                    f"Graph {self.name}: nothing uses {name}; remove it from the model"
+                )
+
+    @cached_property
+    def values(self) -> Mapping[str, Value]:
+        """Every value by name."""
+        return {v.name: v for v in (*self.inputs, *(n.output for n in self.nodes))}
+
+    def sources(self, node: Node) -> tuple[Value, ...]:
+        """Return the values that ``node`` reads."""
+        return tuple(self.values[name] for name in node.inputs)
+
+    def readers(self, name: str) -> tuple[Node, ...]:
+        """Return the nodes that read the value ``name``."""
+        return tuple(node for node in self.nodes if name in node.inputs)

@@ -1,0 +1,34 @@
+"""The operators: one file each, and the one table that lists them.
+
+A file holds everything about its operator: how Relax spells it (``_recognise``), how it is
+quantised (a `FloatNode`), what it computes in integers (a `Node` and its docstring), how it is
+lowered. To add one, write its file and add its line here.
+"""
+
+from typing import Final
+
+from ginseng.compiler.floatgraph import Operator
+from ginseng.compiler.operators import (
+    add,
+    affine,
+    average_pool,
+    clip,
+    conv2d,
+    dense,
+    max_pool,
+    reshape,
+)
+
+__all__ = ["OPERATORS"]
+
+#: In the order in which they are asked about a Relax call.
+OPERATORS: Final[tuple[Operator, ...]] = (
+    conv2d.OPERATOR,
+    dense.OPERATOR,
+    add.OPERATOR,
+    affine.OPERATOR,
+    clip.OPERATOR,
+    max_pool.OPERATOR,
+    average_pool.OPERATOR,
+    reshape.OPERATOR,
+)

@@ -1,0 +1,77 @@
+"""Activations: absorbed into what they follow where they can be, else a pass of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ginseng.compiler.backend.lowering import clip_passes
+from ginseng.compiler.backend.pointwise import lower_elementwise
+from ginseng.compiler.backend.stream import Loop, Uops
+from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
+from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.quantise import Scales
+
+__all__ = ["OPERATOR", "Clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(Node):
+    """``output = clip(x)``, element by element; input and output have the same shift."""
+
+    kind: ClassVar[str] = "clip"
+
+    def worst_case(self, inputs: Sequence[Value]) -> int:
+        """Return 128: nothing grows."""
+        return 128
+
+    def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
+        """Return the extents of the input."""
+        return inputs[0].extents
+
+    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+        """Emit the layer."""
+        passes = clip_passes(self.output.lo, self.output.hi, (inputs[0].lo, inputs[0].hi))
+
+        def compute(places: list[int], loop: Loop) -> None:
+            for op, bound in passes:
+                uops = Uops.one(places[0], places[0])
+                layer.stream.alu(op, uops, inner=loop, imm=bound)
+
+        lower_elementwise(layer, self.output.extents, 1, compute)
+
+
+@dataclass(kw_only=True)
+class FloatClip(FloatNode):
+    """An activation whose input has other readers too."""
+
+    def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
+        """Return the integer clip."""
+        output = scales.inherit(self, inputs[0])
+        return Clip(name=self.name, inputs=tuple(self.inputs), output=output)
+
+
+def _recognise(call: Call, network: Network) -> FloatNode | None:
+    """Absorb the activation, or claim it."""
+    if call.op == "relax.clip":
+        source, lo, hi = call.args[0], *(float(np.asarray(a)) for a in call.args[1:])
+    else:
+        source, lo, hi = call.args[0], 0.0, np.inf
+    if not lo < hi:
+        raise call.refuse(f"it clips to {lo} .. {hi}, which is empty; give bounds in order")
+    producer = network.sole_producer(source)
+    if producer is not None:
+        producer.absorb_clip(lo, hi)
+        network.rename(producer, call)
+        return producer
+    return FloatClip(
+        name=call.name,
+        inputs=[source],
+        output=call.output,
+        shape=call.sample_shape(),
+        clip=(lo, hi),
+    )
+
+
+OPERATOR = Operator("clip", ("relax.nn.relu", "relax.clip"), _recognise)

@@ -1,0 +1,143 @@
+"""2-D convolution, with its bias and activation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.compiler.backend.linear import lower_linear
+from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
+from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.quantise import Scales, linear_scales
+
+__all__ = ["OPERATOR", "Conv2d"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv2d(Node):
+    """``output[o] = clip(round_shift(bias[o] + sum_ikl x[i, k', l'] * weight[o, i, k, l], shift))``.
+
+    ``k' = y * strides[0] + k * dilation[0] - padding[0]``, likewise ``l'`` from ``x`` and the
+    left padding; outside of the image ``x`` is 0. Sums are exact: `worst_case` fits int32.
+
+    Attributes
+    ----------
+    weight : int8 array of shape (out channels, in channels, kernel height, kernel width)
+    bias : int32 array of shape (out channels,)
+    strides, dilation : tuple of int
+        Down, across.
+    padding : tuple of int
+        Top, left, bottom, right.
+    shift : int
+        0 to 31.
+
+    """
+
+    kind: ClassVar[str] = "conv2d"
+
+    weight: NDArray[np.int8] = field(repr=False, compare=False)
+    bias: NDArray[np.int32] = field(repr=False, compare=False)
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    shift: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        return int(self.weight.size) * self.output.extents[1] * self.output.extents[2]
+
+    def worst_case(self, inputs: Sequence[Value]) -> int:
+        """Return the greatest ``|bias| + 128 * sum |weight|`` of a channel, with rounding."""
+        sums = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)) * 128
+        rounding = 1 << (self.shift - 1) if self.shift else 0
+        return int((sums + np.abs(self.bias.astype(np.int64))).max()) + rounding
+
+    def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
+        """Return channels, height and width of the output."""
+        channels, height, width = inputs[0].extents
+        if self.weight.ndim != 4 or self.weight.shape[1] != channels:
+            raise self.refuse(f"weights {self.weight.shape} do not fit {channels} channels")
+        if self.bias.shape != self.weight.shape[:1] or not 0 <= self.shift <= 31:
+            raise self.refuse(f"bias {self.bias.shape} or shift {self.shift} is out of place")
+        sizes = []
+        for n, extent in enumerate((height, width)):
+            padded = extent + self.padding[n] + self.padding[n + 2]
+            reach = (self.weight.shape[2 + n] - 1) * self.dilation[n] + 1
+            if reach > padded:
+                raise self.refuse(f"its kernel reaches over {reach} pixels, the image has {padded}")
+            sizes.append((padded - reach) // self.strides[n] + 1)
+        return int(self.weight.shape[0]), sizes[0], sizes[1]
+
+    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+        """Emit the layer."""
+        lower_linear(
+            layer,
+            weight=self.weight,
+            bias=self.bias,
+            shift=self.shift,
+            clip=(self.output.lo, self.output.hi),
+            extents=(inputs[0].extents, self.output.extents),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
+
+
+@dataclass(kw_only=True)
+class FloatConv2d(LinearFloatNode):
+    """A convolution of floats; ``weight`` is OIHW."""
+
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+
+    def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
+        """Return the integer convolution."""
+        linear = linear_scales(self, inputs[0], scales)
+        return Conv2d(
+            name=self.name,
+            inputs=tuple(self.inputs),
+            output=linear.output,
+            weight=linear.weight,
+            bias=linear.bias,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            shift=linear.shift,
+        )
+
+
+def _recognise(call: Call, network: Network) -> FloatNode | None:
+    """Claim a convolution by constant weights."""
+    source, weight = call.args
+    if not isinstance(weight, np.ndarray) or isinstance(source, np.ndarray):
+        raise call.refuse("its weights are not constant; make them initialisers of the model")
+    if (call.attr("data_layout"), call.attr("kernel_layout")) != ("NCHW", "OIHW"):
+        raise call.refuse(
+            f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
+            "export it as NCHW and OIHW"
+        )
+    groups = call.attr("groups")
+    if groups != 1:
+        raise call.refuse(
+            f"it has {groups} groups; grouped and depthwise convolutions are not supported yet, "
+            "use a dense one (groups=1)"
+        )
+    top, left, bottom, right = call.attr("padding")
+    return FloatConv2d(
+        name=call.name,
+        inputs=[source],
+        output=call.output,
+        shape=call.sample_shape(),
+        weight=np.asarray(weight, np.float64),
+        bias=np.zeros(weight.shape[0]),
+        strides=call.attr("strides"),
+        padding=(top, left, bottom, right),
+        dilation=call.attr("dilation"),
+    )
+
+
+OPERATOR = Operator("conv2d", ("relax.nn.conv2d",), _recognise)

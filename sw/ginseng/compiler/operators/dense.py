@@ -1,0 +1,110 @@
+"""Dense layers: a matrix product with constant weights, over features or a whole image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.compiler.backend.linear import lower_linear
+from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
+from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.quantise import Scales, linear_scales
+
+__all__ = ["OPERATOR", "Dense"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Node):
+    """``output[o] = clip(round_shift(bias[o] + sum_f x[f] * weight[o, f], shift))``.
+
+    An input of shape ``(channels, height, width)`` counts as its features in that order, channels
+    slowest. Sums are exact: `worst_case` fits int32.
+
+    Attributes
+    ----------
+    weight : int8 array of shape (out features, in features)
+    bias : int32 array of shape (out features,)
+    shift : int
+        0 to 31.
+
+    """
+
+    kind: ClassVar[str] = "dense"
+
+    weight: NDArray[np.int8] = field(repr=False, compare=False)
+    bias: NDArray[np.int32] = field(repr=False, compare=False)
+    shift: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        return int(self.weight.size)
+
+    def worst_case(self, inputs: Sequence[Value]) -> int:
+        """Return the greatest ``|bias| + 128 * sum |weight|`` of a feature, with rounding."""
+        sums = np.abs(self.weight.astype(np.int64)).sum(1) * 128
+        rounding = 1 << (self.shift - 1) if self.shift else 0
+        return int((sums + np.abs(self.bias.astype(np.int64))).max()) + rounding
+
+    def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
+        """Return ``(features, 1, 1)``."""
+        if self.weight.ndim != 2 or self.weight.shape[1] != inputs[0].size:
+            raise self.refuse(f"weights {self.weight.shape} do not fit {inputs[0].size} features")
+        if self.bias.shape != self.weight.shape[:1] or not 0 <= self.shift <= 31:
+            raise self.refuse(f"bias {self.bias.shape} or shift {self.shift} is out of place")
+        return int(self.weight.shape[0]), 1, 1
+
+    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+        """Emit the layer: a convolution whose kernel is as large as the image."""
+        lower_linear(
+            layer,
+            weight=self.weight.reshape(-1, *inputs[0].extents),
+            bias=self.bias,
+            shift=self.shift,
+            clip=(self.output.lo, self.output.hi),
+            extents=(inputs[0].extents, self.output.extents),
+        )
+
+
+@dataclass(kw_only=True)
+class FloatDense(LinearFloatNode):
+    """A dense layer of floats; ``weight`` is (out, in)."""
+
+    def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
+        """Return the integer dense layer."""
+        linear = linear_scales(self, inputs[0], scales)
+        return Dense(
+            name=self.name,
+            inputs=tuple(self.inputs),
+            output=linear.output,
+            weight=linear.weight,
+            bias=linear.bias,
+            shift=linear.shift,
+        )
+
+
+def _recognise(call: Call, network: Network) -> FloatNode | None:
+    """Claim a product of features with a constant matrix."""
+    source, weight = call.args
+    if isinstance(source, np.ndarray) or not isinstance(weight, np.ndarray) or weight.ndim != 2:
+        raise call.refuse(
+            "only features times a constant matrix is supported; make the right operand an "
+            "initialiser of the model"
+        )
+    if len(call.shape) != 2:
+        raise call.refuse(
+            f"its result has shape {call.shape}; flatten its input to (1, features) first"
+        )
+    return FloatDense(
+        name=call.name,
+        inputs=[source],
+        output=call.output,
+        shape=call.sample_shape(),
+        weight=np.asarray(weight, np.float64).T.copy(),
+        bias=np.zeros(weight.shape[1]),
+    )
+
+
+OPERATOR = Operator("dense", ("relax.matmul",), _recognise)
