@@ -134,9 +134,12 @@ def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
             contents[name] = SealedTensor(data, arrays[f"{name}/tags"])
         elif kind != "tags" or f"{name}/ciphertext" not in arrays:
             raise ProgramError(f"array {key} has no meaning, or lacks its other half")
+    config = SystemConfig.from_canonical(tree["config"].encode())
+    if tree["config_digest"] != config.digest.hex():
+        raise ProgramError("its config_digest is not that of its configuration")
     return Program(
         name=tree["name"],
-        config=SystemConfig.from_canonical(tree["config"].encode()),
+        config=config,
         tensors=tensors,
         slots=tuple(SlotSpec(**(s | {"use": SlotUse(s["use"])})) for s in tree["slots"]),
         entry=tree["entry"],
