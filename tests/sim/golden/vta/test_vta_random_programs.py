@@ -10,6 +10,7 @@ from ginseng.golden.port import Fatal
 from ginseng.golden.vta import RandomScheduler, Scheduler
 from ginseng.isa.config import NAMED_CORES, CoreConfig, Memory
 from ginseng.isa.insn import Opcode, Queue, instruction_set
+from ginseng.isa.legality import check_program
 
 TINY = CoreConfig(
     log_batch=1,
@@ -77,6 +78,15 @@ def test_the_generator_is_repeatable_and_uses_the_whole_instruction_set() -> Non
     assert seen >= {(Queue.COMPUTE, bit) for bit in sides}
     pads = ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
     assert seen >= {(Queue.LOAD, pad) for pad in pads} | {(Queue.COMPUTE, pad) for pad in pads}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_checker_of_the_contract_finds_nothing_in_them(name: str) -> None:
+    for seed in range(20):
+        program = random_program(CONFIGS[name], seed, length=40)
+        begin, end = program.insn_addr, program.insn_addr + 16 * program.insn_count
+        words, dram = program.image[begin:end].tobytes(), program.image.tobytes()
+        assert check_program(words, program.config, dram=dram) == []
 
 
 def test_without_their_tokens_the_same_programs_race(machine: Any) -> None:

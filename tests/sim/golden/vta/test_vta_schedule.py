@@ -229,6 +229,24 @@ class TestStoreBarrier:
         assert m.core.acc_taint == 0
 
 
+@pytest.mark.parametrize("queue", [Queue.LOAD, Queue.STORE])
+def test_a_strict_finish_does_not_overtake_what_another_queue_has_begun(
+    machine: Any, queue: Queue
+) -> None:
+    m = machine(slow=True, strict_finish=True)
+    m.start(m.load(Memory.INP, 0, 0) if queue is Queue.LOAD else m.store(0, 4096), m.finish())
+    m.core.step(only(m.core, Kind.FETCH))
+    m.core.step(only(m.core, Kind.ISSUE, queue))
+    with pytest.raises(Fatal, match="busy"):
+        m.core.step(only(m.core, Kind.ISSUE, Queue.COMPUTE))
+
+
+def test_a_store_without_rows_asks_the_port_for_nothing(machine: Any) -> None:
+    m = machine(slow=True)
+    m.run(m.store(0, 4096, y_size=0, push_prev=1), m.finish(pop_next=1))
+    assert m.port.writes == []
+
+
 def test_stream_order_finishes_what_has_begun_before_it_starts_anything() -> None:
     steps = [
         Step(Kind.FETCH),
