@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from ginseng.cli import bench, compile, demo, measure, planned, run, verify, vta
@@ -46,16 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=list(arguments) if arguments is not None else None, standalone_mode=False
         )
         return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("stopped", 130)
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
+    except typer.TyperException as error:
+        message = getattr(error, "format_message", lambda: str(error))()
+        # Without arguments the message is the whole help, already shown.
+        return _fail(f"{message} (see 'ginseng --help')", 2) if message else 2
     except _EXPECTED as error:
         return _fail(str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("stopped", 130)
     except BrokenPipeError:
         # The reader of our output left, as `| head` does.
         sys.stderr.close()

@@ -44,7 +44,9 @@ class Output:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Show a table; columns after the first are numbers, right-aligned."""
-        table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        table = Table(
+            title=title or None, title_justify="left", title_style="bold", header_style="bold"
+        )
         for n, column in enumerate(columns):
             table.add_column(column, justify="right" if n else "left")
         for row in rows:

@@ -14,7 +14,7 @@ from ginseng.cli.errors import UsageError
 from ginseng.cli.output import BoardOption, JsonOption, Output
 from ginseng.driver import open_board
 from ginseng.program import Program, load
-from ginseng.secureos import LocalSession, Manufacturer, Policy, Step, local_session
+from ginseng.secureos import LocalSession, Manufacturer, Policy, local_session
 from ginseng.secureos.messages import CHALLENGE_BYTES
 
 __all__ = ["register"]
@@ -100,12 +100,6 @@ def register(app: typer.Typer) -> None:
         samples = _samples(program, input_file)
         count = len(next(iter(samples.values())))
         manufacturer = Manufacturer.create()
-        running = False
-
-        def narrate(step: Step) -> None:
-            if not running:
-                output.say(f"  {step.party}: {step.text}")
-
         with open_board(board, config=program.config) as opened:
             policy = Policy(root_strengths=frozenset({opened.config.root}))
             for what in opened.simulated:
@@ -116,12 +110,12 @@ def register(app: typer.Typer) -> None:
                 policy=policy,
                 manufacturer=manufacturer,
                 audit=audit,
-                progress=narrate,
+                progress=lambda step: output.say(f"  {step.party}: {step.text}"),
             ) as session:
                 if evidence is not None:
                     command = _write_evidence(session, manufacturer, policy, evidence)
                     output.say(f"Appraise it yourself: {command}")
-                running = True
+                session.quiet()
                 parts: list[dict[str, NDArray[np.float32]]] = []
                 batch = session.data_owner.batch
                 with output.progress("runs", -(-count // batch)) as step:

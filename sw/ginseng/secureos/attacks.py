@@ -27,7 +27,7 @@ from ginseng.secureos.keys import SlotSecret
 from ginseng.secureos.local import LocalSession, Samples
 from ginseng.secureos.session import DeviceSession
 
-__all__ = ["ATTACKS", "Attack", "AttackResult", "run_attacks"]
+__all__ = ["ATTACKS", "Attack", "AttackResult", "flip_bit", "run_attacks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +146,16 @@ def _tensor(session: LocalSession, *domains: Domain, chunks: int = 1) -> TensorS
     raise _UnfitError(f"The program has no tensor of {chunks} whole chunks to attack")
 
 
+def flip_bit(data: NDArray[np.uint8]) -> None:
+    """Flip the top bit of the middle byte, in place: what every bit-flip attack does."""
+    data[len(data) // 2] ^= 0x80
+
+
 def _flip(session: LocalSession, domain: Domain) -> None:
     tensor = _tensor(session, domain)
     with _host(session) as device:
         base = device.placement[tensor.name].base
-    _region(session, base, tensor.length)[tensor.length // 2] ^= 1
+    flip_bit(_region(session, base, tensor.length))
 
 
 def _flip_weights(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:

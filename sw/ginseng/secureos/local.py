@@ -162,6 +162,10 @@ class LocalSession:
             )
             self.runtime.load_key(self.name, message)
 
+    def quiet(self) -> None:
+        """Tell nobody of further steps, as when many runs follow."""
+        self._progress = None
+
     def renew(self) -> None:
         """Begin again with fresh session secrets, as after a FATAL."""
         if self.name:

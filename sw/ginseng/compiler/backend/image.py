@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, overload
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.lowering import Code, lower_graph
@@ -70,7 +70,7 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
     if tec is None:
         raise CompilerError(
             "A program needs a build with a TEC; compile for SystemConfig(tec=TecConfig()), or "
-            "use lower(..., protect=False) for a bare build"
+            "use lower(graph, config, protect=False) for a bare one"
         )
     code = lower_graph(graph, config, protect=True)
     entry = Segment("program", Role.PROGRAM, INSN_BYTES * len(code.stream.insns))
@@ -155,6 +155,8 @@ class PlainImage:
         Byte address of the first instruction.
     insn_count : int
     inputs, outputs : mapping of str to PlainPort
+    segments : mapping of str to (int, int)
+        Address and length in bytes of every tensor, by the name that a `Program` gives it.
     layers : tuple of LayerSpec
         Both estimates are those without protection.
 
@@ -166,6 +168,7 @@ class PlainImage:
     insn_count: int
     inputs: dict[str, PlainPort]
     outputs: dict[str, PlainPort]
+    segments: dict[str, tuple[int, int]]
     layers: tuple[LayerSpec, ...]
 
 
@@ -204,13 +207,33 @@ def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
         insn_count=count,
         inputs={p.name: PlainPort(p, addresses[p.tensor]) for p in inputs},
         outputs={p.name: PlainPort(p, addresses[p.tensor]) for p in outputs},
+        segments={s.name: (addresses[s.name], s.length) for s in (entry, *code.segments)},
         layers=_layers(graph, costs, costs),
     )
 
 
-def lower(graph: Graph, config: SystemConfig, *, protect: bool) -> Program | PlainImage:
-    """Return ``graph`` as a protected program or, without ``protect``, as a bare DRAM image.
+@overload
+def lower(graph: Graph, config: SystemConfig, *, protect: Literal[True] = True) -> Program: ...
 
-    A bare image has absolute addresses and no chunk constraints; it runs on builds without a TEC.
+
+@overload
+def lower(graph: Graph, config: SystemConfig, *, protect: Literal[False]) -> PlainImage: ...
+
+
+def lower(
+    graph: Graph, config: SystemConfig, *, protect: bool = True
+) -> Program | PlainImage:
+    """Return a graph as a protected program, or without ``protect`` as a bare DRAM image.
+
+    The hash of the program's source is that of the graph. A bare image has absolute addresses and
+    no chunk constraints; it runs on builds without a TEC.
+
+    Raises
+    ------
+    CompilerError
+        If it does not fit the build.
+
     """
-    return program(graph, config, model_sha256="") if protect else plain_image(graph, config)
+    if protect:
+        return program(graph, config, model_sha256=graph.sha256)
+    return plain_image(graph, config)
