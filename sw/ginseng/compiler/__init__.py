@@ -7,7 +7,7 @@ table. Each operator is one file in `ginseng.compiler.operators`. TVM is an extr
 when a model is imported.
 """
 
-from ginseng.compiler.backend.image import PlainImage, PlainPort, lower, plain_image
+from ginseng.compiler.backend.image import PlainImage, PlainPort, lower
 from ginseng.compiler.compile import CompiledModel, compile_model, quantise_model
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node, Value
@@ -22,6 +22,5 @@ __all__ = [
     "Value",
     "compile_model",
     "lower",
-    "plain_image",
     "quantise_model",
 ]

@@ -11,12 +11,15 @@ bit. Two functions that they use:
     ``(v + (2**(s - 1) if s > 0 else 0)) >> s``, arithmetic: the nearest, ties upward.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Final
+
+import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 
@@ -187,6 +190,18 @@ class Graph:
     def values(self) -> Mapping[str, Value]:
         """Every value by name."""
         return {v.name: v for v in (*self.inputs, *(n.output for n in self.nodes))}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of everything that decides what the graph computes, hexadecimal."""
+        hasher = hashlib.sha256(repr((self.name, self.inputs, self.outputs)).encode())
+        for node in self.nodes:
+            for item in fields(node):
+                content = getattr(node, item.name)
+                text = (node.kind, item.name, getattr(content, "shape", content))
+                hasher.update(repr(text).encode())
+                hasher.update(content.tobytes() if isinstance(content, np.ndarray) else b"")
+        return hasher.hexdigest()
 
     def sources(self, node: Node) -> tuple[Value, ...]:
         """Return the values that ``node`` reads."""

@@ -106,7 +106,11 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
         outputs=outputs,
         contents={row.name: row.data for row in rows if row.role in held},
         model_sha256=model_sha256,
-        layers=_layers(graph, _costs(code, protect=True), _costs(lower_graph(graph, config, protect=False), protect=False)),
+        layers=_layers(
+            graph,
+            _costs(code, protect=True),
+            _costs(lower_graph(graph, config, protect=False), protect=False),
+        ),
     )
 
 
@@ -220,9 +224,7 @@ def lower(graph: Graph, config: SystemConfig, *, protect: Literal[True] = True) 
 def lower(graph: Graph, config: SystemConfig, *, protect: Literal[False]) -> PlainImage: ...
 
 
-def lower(
-    graph: Graph, config: SystemConfig, *, protect: bool = True
-) -> Program | PlainImage:
+def lower(graph: Graph, config: SystemConfig, *, protect: bool = True) -> Program | PlainImage:
     """Return a graph as a protected program, or without ``protect`` as a bare DRAM image.
 
     The hash of the program's source is that of the graph. A bare image has absolute addresses and

@@ -1,0 +1,229 @@
+"""Random layers: the device computes their integer semantics bit for bit, legally."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ginseng.compiler import Graph, Value
+from ginseng.compiler.operators.add import Add
+from ginseng.compiler.operators.average_pool import GlobalAveragePool
+from ginseng.compiler.operators.clip import Clip
+from ginseng.compiler.operators.conv2d import Conv2d
+from ginseng.compiler.operators.dense import Dense
+from ginseng.compiler.operators.max_pool import MaxPool
+from ginseng.isa.config import CoreConfig
+
+FEW = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+seeds = st.integers(0, 1 << 30)
+activations = st.sampled_from([(-128, 127), (0, 127), (-7, 100), (0, 24)])
+
+
+def out_size(extent, padding, reach, stride):
+    return (extent + padding - reach) // stride + 1
+
+
+def single(node, *inputs):
+    return Graph(name="one", inputs=inputs, nodes=(node,), outputs=(node.output.name,))
+
+
+@st.composite
+def convolutions(draw, limit=40, spatial=14):
+    channels, outputs = draw(st.integers(1, limit)), draw(st.integers(1, limit))
+    height, width = draw(st.integers(1, spatial)), draw(st.integers(1, spatial))
+    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    padding = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    kernel = []
+    for n, extent in enumerate((height, width)):
+        room = (extent + padding[n] + padding[n + 2] - 1) // dilation[n] + 1
+        kernel.append(draw(st.integers(1, min(4, room))))
+    size = [
+        out_size(e, padding[n] + padding[n + 2], (kernel[n] - 1) * dilation[n] + 1, strides[n])
+        for n, e in enumerate((height, width))
+    ]
+    rng = np.random.default_rng(draw(seeds))
+    lo, hi = draw(activations)
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(outputs, *size), shift=0, lo=lo, hi=hi),
+        weight=rng.integers(-128, 128, (outputs, channels, *kernel)).astype(np.int8),
+        bias=rng.integers(-20000, 20000, outputs).astype(np.int32) * draw(st.integers(0, 1)),
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        shift=draw(st.integers(0, 14)),
+    )
+    return single(node, Value(name="x", shape=(channels, height, width), shift=0))
+
+
+@FEW
+@given(graph=convolutions(), seed=seeds)
+def test_convolutions_are_exact(agrees, graph, seed):
+    agrees(graph, seed=seed)
+
+
+@FEW
+@given(graph=convolutions(limit=20, spatial=6), seed=seeds)
+def test_convolutions_are_exact_with_small_buffers_and_a_batch_of_two(agrees, graph, seed):
+    """Buffers of a few tiles force every split: rows, blocks, kernel rows, single slots."""
+    core = CoreConfig(
+        log_batch=1,
+        log_block=3,
+        log_uop_buff_size=9,
+        log_inp_buff_size=10,
+        log_wgt_buff_size=11,
+        log_acc_buff_size=12,
+    )
+    agrees(graph, seed=seed, core=core)
+
+
+def test_a_convolution_that_needs_every_split_is_exact_under_any_interleaving(agrees):
+    rng = np.random.default_rng(5)
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(70, 14, 14), shift=0, lo=0),
+        weight=rng.integers(-128, 128, (70, 100, 5, 3)).astype(np.int8),
+        bias=rng.integers(-20000, 20000, 70).astype(np.int32),
+        padding=(2, 1, 2, 1),
+        shift=12,
+    )
+    graph = single(node, Value(name="x", shape=(100, 14, 14), shift=0))
+    program, run = agrees(graph, scheduler=3)
+    assert run.gemm_uops >= 14 * 14 * 5 * 7 * 15
+    assert program.layers[0].macs == 14 * 14 * 70 * 100 * 15
+
+
+@FEW
+@given(
+    shape=st.one_of(
+        st.tuples(st.integers(1, 700)),
+        st.tuples(st.integers(1, 40), st.integers(1, 6), st.integers(1, 6)),
+    ),
+    outputs=st.integers(1, 300),
+    clip=activations,
+    shift=st.integers(0, 16),
+    seed=seeds,
+)
+def test_dense_layers_are_exact(agrees, shape, outputs, clip, shift, seed):
+    rng = np.random.default_rng(seed)
+    node = Dense(
+        name="dense",
+        inputs=("x",),
+        output=Value(name="y", shape=(outputs,), shift=0, lo=clip[0], hi=clip[1]),
+        weight=rng.integers(-128, 128, (outputs, int(np.prod(shape)))).astype(np.int8),
+        bias=rng.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
+        shift=shift,
+    )
+    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+
+
+shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+
+
+@FEW
+@given(
+    shape=shapes,
+    left=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    shift=st.integers(0, 10),
+    clip=activations,
+    positive=st.booleans(),
+    seed=seeds,
+)
+def test_additions_are_exact(agrees, shape, left, shift, clip, positive, seed):
+    lo = 0 if positive else -128
+    node = Add(
+        name="add",
+        inputs=("a", "b"),
+        output=Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1]),
+        left=left,
+        shift=shift,
+    )
+    a, b = (Value(name=n, shape=shape, shift=0, lo=lo) for n in "ab")
+    agrees(single(node, a, b), seed=seed)
+
+
+@FEW
+@given(shape=shapes, clip=activations, seed=seeds)
+def test_activations_of_their_own_are_exact(agrees, shape, clip, seed):
+    output = Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1])
+    node = Clip(name="relu", inputs=("x",), output=output)
+    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+
+
+@st.composite
+def poolings(draw, spatial=24):
+    channels = draw(st.integers(1, 40))
+    extents = (draw(st.integers(1, spatial)), draw(st.integers(1, spatial)))
+    kernel, strides, padding, size = [], [], [], []
+    for extent in extents:
+        k = draw(st.integers(1, min(4, extent)))
+        s, p = draw(st.integers(1, 3)), draw(st.integers(0, k - 1))
+        end = draw(st.integers(0, k - 1))
+        count = out_size(extent, p + end, k, s)
+        while (count - 1) * s - p >= extent:
+            count -= 1
+        kernel, strides, padding, size = [*kernel, k], [*strides, s], [*padding, p], [*size, count]
+    lo, hi = draw(activations)
+    node = MaxPool(
+        name="pool",
+        inputs=("x",),
+        output=Value(name="y", shape=(channels, *size), shift=0, lo=lo, hi=hi),
+        kernel=tuple(kernel),
+        strides=tuple(strides),
+        padding=tuple(padding),
+    )
+    source = Value(
+        name="x", shape=(channels, *extents), shift=0, lo=draw(st.sampled_from((-128, 0)))
+    )
+    return single(node, source)
+
+
+@FEW
+@given(graph=poolings(), seed=seeds)
+def test_max_pooling_is_exact_and_padding_never_wins(agrees, graph, seed):
+    agrees(graph, seed=seed)
+
+
+@FEW
+@given(
+    shape=shapes,
+    multiplier=st.integers(1, 1000),
+    offset=st.integers(0, 3000),
+    shift=st.integers(0, 24),
+    clip=activations,
+    seed=seeds,
+)
+def test_global_average_pooling_is_exact(agrees, shape, multiplier, offset, shift, clip, seed):
+    node = GlobalAveragePool(
+        name="mean",
+        inputs=("x",),
+        output=Value(name="y", shape=(shape[0], 1, 1), shift=0, lo=clip[0], hi=clip[1]),
+        multiplier=multiplier,
+        offset=offset,
+        shift=shift,
+    )
+    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+
+
+@pytest.mark.parametrize("width", [600, 1000])
+def test_wide_rows_are_exact(agrees, width):
+    """One row is more than half of a buffer: no double buffering, still right."""
+    rng = np.random.default_rng(width)
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(3, 3, width), shift=0),
+        weight=rng.integers(-128, 128, (3, 2, 3, 3)).astype(np.int8),
+        bias=np.zeros(3, np.int32),
+        padding=(1, 1, 1, 1),
+        shift=8,
+    )
+    agrees(single(node, Value(name="x", shape=(2, 3, width), shift=0)))
