@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _fail("stopped", 130)
     except typer.TyperException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
+        message = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
         # Without arguments the message is the whole help, already shown.
         return _fail(f"{message} (see 'ginseng --help')", 2) if message else 2
     except _EXPECTED as error:

@@ -13,7 +13,7 @@ from ginseng.cli.demo.digits import MODEL, Digits, load_digits, split
 from ginseng.cli.demo.train import forward
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import Output
-from ginseng.compiler import CompiledModel, PlainImage, compile_model, plain_image
+from ginseng.compiler import CompiledModel, PlainImage, compile_model, lower
 from ginseng.driver import BareDriver, Board, SimulatedBoard, open_board
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.table import GRANULE
@@ -247,7 +247,8 @@ class Story:
         """Flip the same bit on a build without a TEC; return ``silent`` if nobody noticed."""
         self._title("Control: the same flip with protection off")
         config = SystemConfig(core=self._config.core, tec=None, bus=self._config.bus)
-        image = plain_image(compiled.graph, config)
+        image = lower(compiled.graph, config, protect=False)
+        assert isinstance(image, PlainImage)  # protect=False
         victims = {name: size for name, (_, size) in image.segments.items() if "weights" in name}
         victim = max(victims, key=lambda name: victims[name])
         with open_board(self._board_name, config=config) as board:
@@ -293,4 +294,5 @@ def _float_guesses(images: NDArray[np.float32]) -> NDArray[np.int64]:
         name: value if name.endswith(".b") else value.reshape(len(value), -1).T
         for name, value in tensors.items()
     }
-    return forward(parameters, images)[0].argmax(1)
+    guesses: NDArray[np.int64] = forward(parameters, images)[0].argmax(1)
+    return guesses
