@@ -20,6 +20,11 @@ __all__ = ["run_gemm"]
 #: Terms of one exact float32 sum: 2**24 / 2**14.
 _EXACT_TERMS: Final = 1 << 10
 
+#: Products of at most this size are done by one thread of OpenBLAS. More threads gain little on
+#: matrices so narrow, and lose a hundredfold when they wait for one another on a busy machine.
+_PIECE_MACS: Final = 1 << 18
+_PIECE_ROWS: Final = 16
+
 _ONCE: Final = Loop(1, 0, 0, 0)
 
 
@@ -152,9 +157,20 @@ def _product(pads: Scratchpads, src: Indices, wgt: Indices) -> NDArray[np.int32]
         a = left.swapaxes(2, 3).reshape(lead, rows * config.batch, some * config.block)
         # (lead, column, term, j, k) to (lead, column * j, term * k)
         b = right.swapaxes(2, 3).reshape(lead, columns * config.block, some * config.block)
-        sums = a.astype(np.float32) @ b.astype(np.float32).swapaxes(1, 2)
-        total += sums.astype(np.int32)
+        _add_product(total, a.astype(np.float32), b.astype(np.float32))
     return total
+
+
+def _add_product(total: NDArray[np.int32], a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+    """Add ``a @ b.T`` to ``total`` along the first axis, in pieces of one thread's size."""
+    rows, columns, terms = a.shape[1], b.shape[1], a.shape[2]
+    high = min(rows, _PIECE_ROWS)
+    wide = max(1, _PIECE_MACS // (high * terms))
+    for top in range(0, rows, high):
+        for left in range(0, columns, wide):
+            down, across = slice(top, top + high), slice(left, left + wide)
+            sums = a[:, down] @ b[:, across].swapaxes(1, 2)
+            total[:, down, across] += sums.astype(np.int32)
 
 
 def _scatter(pads: Scratchpads, dst: Indices, total: NDArray[np.int32], times: int) -> None:
