@@ -25,11 +25,13 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
     """
     try:
-        data = np.load(path, allow_pickle=False)
-        if isinstance(data, np.ndarray):
-            return {"": data}
-        with data:
-            return {name: data[name] for name in data.files}
+        # np.load leaves a file open that it cannot parse; this one closes.
+        with path.open("rb") as file:
+            data = np.load(file, allow_pickle=False)
+            if isinstance(data, np.ndarray):
+                return {"": data}
+            with data:
+                return {name: data[name] for name in data.files}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError, KeyError) as error:
