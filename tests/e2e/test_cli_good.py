@@ -78,7 +78,8 @@ def test_a_compiled_network_runs_protected_and_says_what_its_owner_expects(
     assert logits.shape == (5, 10)
     # One of the five is misread by the float network too.
     assert (logits.argmax(1) == np.load(digits / "labels.npy")).sum() == 4
-    events = [json.loads(line)["event"] for line in (tmp_path / "audit.jsonl").open()]
+    lines = (tmp_path / "audit.jsonl").read_text().splitlines()
+    events = [json.loads(line)["event"] for line in lines]
     assert events.count("run") == 5
 
 
