@@ -7,7 +7,7 @@ One line is one instruction or micro-op; text and bytes turn into each other wit
       uop dst=5 src=9 wgt=3
     .insns
       load inp sram_base=18 dram_base=0x3456 y_size=4 x_size=5 x_stride=9 pop_next push_next
-      alu shr uop_end=1 iter_out=1 iter_in=64 imm=-3 use_imm push_next
+      alu shr uop_end=1 iter_out=1 iter_in=64 imm=-3 push_next use_imm
       finish
 
 A line is a mnemonic, then words in any order: the name of an enumerated field's value,

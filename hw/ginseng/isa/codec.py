@@ -1,8 +1,9 @@
 """Layouts as bytes, fast: what software packs and a bench unpacks."""
 
 from collections.abc import Mapping
-from enum import Enum, EnumMeta
-from typing import Any, Final
+from enum import EnumMeta
+from operator import index
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from amaranth import Shape
@@ -62,7 +63,7 @@ class Codec:
         cast = data.Layout.cast(layout)
         self.nbytes: Final = (Shape.cast(cast).width + 7) // 8
         self._fields: dict[str, tuple[int, int, bool, bool]] = {}
-        self._choices: dict[str, type[Enum]] = {}
+        self._choices: dict[str, Any] = {}
         covered = 0
         for key, field in cast:
             offset, width = field.offset, field.width
@@ -81,6 +82,11 @@ class Codec:
             if not signed and not is_bytes
         ]
         self._special = [(key, *f) for key, f in self._fields.items() if f[2] or f[3]]
+        self._integers = {
+            key: (offset, *self.bounds(key), (1 << width) - 1)
+            for key, (offset, width, _, is_bytes) in self._fields.items()
+            if not is_bytes
+        }
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -109,26 +115,21 @@ class Codec:
 
         """
         word = 0
-        for key, value in values.items():
-            try:
-                offset, width, signed, is_bytes = self._fields[key]
-            except KeyError:
-                raise EncodingError(
-                    f"{self.name} has no field {key} (fields: {', '.join(self._fields)})"
-                ) from None
-            if is_bytes:
-                if not isinstance(value, bytes) or len(value) != width // 8:
-                    raise EncodingError(f"{self.name}.{key} holds exactly {width // 8} bytes")
-                value = int.from_bytes(value, "little")
-            elif isinstance(value, bytes):
-                raise EncodingError(f"{self.name}.{key} holds an integer, not bytes")
-            elif signed:
-                if not -(1 << width - 1) <= value < 1 << width - 1:
-                    self._refuse(key, value)
-                value &= (1 << width) - 1
-            elif not 0 <= value < 1 << width:
-                self._refuse(key, value)
-            word |= int(value) << offset
+        integers = self._integers
+        try:
+            for key, value in values.items():
+                if key not in integers:
+                    word |= self._pack_bytes(key, value)
+                    continue
+                offset, low, high, mask = integers[key]
+                number = index(value)  # type: ignore[arg-type]  # bytes are refused below
+                if not low <= number <= high:
+                    self._refuse(key, number)
+                word |= (number & mask) << offset
+        except TypeError:
+            raise EncodingError(
+                f"{self.name}.{key} holds an integer, not {type(value).__name__}"
+            ) from None
         return word.to_bytes(self.nbytes, "little")
 
     def unpack(self, word: bytes) -> dict[str, int]:
@@ -196,7 +197,18 @@ class Codec:
         """Return the bits of ``word`` that belong to no field; a well-formed word has none set."""
         return int.from_bytes(word, "little") & self._uncovered
 
-    def _refuse(self, key: str, value: int) -> None:
+    def _pack_bytes(self, key: str, value: Any) -> int:
+        """Return the bits of a byte-array field in place, or say what is wrong with ``key``."""
+        if key not in self._fields:
+            raise EncodingError(
+                f"{self.name} has no field {key} (fields: {', '.join(self._fields)})"
+            )
+        offset, width, _, _ = self._fields[key]
+        if not isinstance(value, bytes) or len(value) != width // 8:
+            raise EncodingError(f"{self.name}.{key} holds exactly {width // 8} bytes")
+        return int.from_bytes(value, "little") << offset
+
+    def _refuse(self, key: str, value: int) -> NoReturn:
         low, high = self.bounds(key)
         width = self._fields[key][1]
         raise EncodingError(f"{self.name}.{key} holds {low} to {high} ({width} bits), not {value}")

@@ -66,18 +66,19 @@ class BusProtocol(StrEnum):
         return 16 if self is BusProtocol.AXI3 else 256
 
 
-def _require_integers(config: Any) -> None:
-    """Refuse a field that is not an integer of at least zero, naming it."""
+def _require_numbers(config: Any) -> None:
+    """Refuse an integer field that is not at least zero, or a bool that is not one, naming it."""
     for field in fields(config):
         value = getattr(config, field.name)
-        if field.type in (int, "int") and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ConfigError(
-                f"{type(config).__name__}.{field.name} is an integer, not {value!r}; write a number"
-            )
-        if field.type in (int, "int") and value < 0:
-            raise ConfigError(
-                f"{type(config).__name__}.{field.name} is at least 0, not {value}; write 0 or more"
-            )
+        name = f"{type(config).__name__}.{field.name}"
+        if field.type in (int, "int"):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigError(f"{name} is an integer, not {value!r}; write a number")
+            if value < 0:
+                raise ConfigError(f"{name} is at least 0, not {value}; write 0 or more")
+        # 0 would equal False, but have another digest.
+        elif field.type in (bool, "bool") and not isinstance(value, bool):
+            raise ConfigError(f"{name} is true or false, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class CoreConfig:
     log_acc_buff_size: int = 17
 
     def __post_init__(self) -> None:
-        _require_integers(self)
+        _require_numbers(self)
         for name, only in (("log_inp_width", 3), ("log_wgt_width", 3), ("log_acc_width", 5)):
             if getattr(self, name) != only:
                 raise ConfigError(
@@ -247,7 +248,7 @@ class TecConfig:
     bitmap_bits: int = 1 << 16
 
     def __post_init__(self) -> None:
-        _require_integers(self)
+        _require_numbers(self)
         if self.table_entries not in (1 << n for n in range(1, 13)):
             raise ConfigError(
                 f"TecConfig.table_entries is a power of two from 2 to 4096 (a handle has 12 bits), "
@@ -301,7 +302,7 @@ class BusConfig:
     outstanding_writes: int = 4
 
     def __post_init__(self) -> None:
-        _require_integers(self)
+        _require_numbers(self)
         if self.data_bits not in (64, 128, 256, 512):
             raise ConfigError(f"BusConfig.data_bits is 64, 128, 256 or 512, not {self.data_bits}")
         if self.window_base % 4096 or self.window_bytes % 4096 or not self.window_bytes:
@@ -353,6 +354,9 @@ class SystemConfig:
     root: RootStrength = RootStrength.SIMULATED
     debug: bool = False
 
+    def __post_init__(self) -> None:
+        _require_numbers(self)
+
     @property
     def canonical(self) -> bytes:
         """Sorted-key JSON without white space: what is hashed, and what a manifest carries."""
@@ -387,7 +391,7 @@ class SystemConfig:
             )
         except ConfigError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ConfigError(f"SystemConfig cannot be read from this text: {error}") from error
         if config.canonical != text:
             raise ConfigError("SystemConfig text is not canonical; write it with .canonical")

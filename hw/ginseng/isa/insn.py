@@ -14,6 +14,7 @@ from ginseng.isa.errors import EncodingError
 
 __all__ = [
     "INSN_BYTES",
+    "TOKEN_LIMIT",
     "UOP_BYTES",
     "AluOp",
     "Instruction",
@@ -30,6 +31,8 @@ __all__ = [
 
 #: Bytes of an instruction.
 INSN_BYTES: Final = 16
+#: Most tokens that a counter holds; one more is a fault (TEC specification §7).
+TOKEN_LIMIT: Final = (1 << 16) - 1
 #: Bytes of a micro-op.
 UOP_BYTES: Final = 4
 

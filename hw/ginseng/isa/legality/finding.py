@@ -39,7 +39,9 @@ class Rule(StrEnum):
     TOKEN_POP = "token-pop"
     #: §11.3: every counter returns to zero.
     TOKEN_LEFT = "token-left"
-    #: §11.6: FINISH stands last, and after everything.
+    #: TEC specification §7: no counter saturates, whatever the timing.
+    TOKEN_LIMIT = "token-limit"
+    #: VTA specification §11.6: FINISH stands last, and after everything.
     FINISH = "finish"
     #: §11.4: conflicting accesses of two queues are ordered by tokens.
     RACE = "race"

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from ginseng.isa.insn import Opcode, Queue
+from ginseng.isa.insn import TOKEN_LIMIT, Opcode, Queue
 from ginseng.isa.legality.finding import Finding, Rule
 from ginseng.isa.legality.stream import TOKENS, Stream
 
@@ -32,7 +32,8 @@ class Order:
     members : tuple of three lists
         Stream indices of each queue's instructions.
     outstanding : dict
-        Most tokens that any execution holds, by (from, to) queue.
+        By (from, to) queue: most tokens that any execution holds, and the push that makes them so
+        many.
 
     """
 
@@ -140,6 +141,16 @@ def order_stream(stream: Stream) -> tuple[Order, list[Finding]]:
             )
     findings.extend(_finish(stream, finishes, clocks, members))
     outstanding = {pair: channel.high_water() for pair, channel in channels.items()}
+    findings.extend(
+        Finding(
+            index,
+            Rule.TOKEN_LIMIT,
+            f"up to {most} tokens from the {_NAMES[source]} to the {_NAMES[target]} queue may be "
+            f"outstanding, a counter holds {TOKEN_LIMIT}",
+        )
+        for (source, target), (most, index) in outstanding.items()
+        if most > TOKEN_LIMIT
+    )
     return Order(clocks, numbers, members, outstanding), findings
 
 

@@ -17,7 +17,7 @@ __all__ = ["Portable"]
 #: Micro-ops that the Chisel design holds (§9, row 9).
 UOP_DEPTH: Final = 2048
 #: Tokens at which the Chisel design's 8-bit counters lose one (§9, row 16).
-TOKEN_LIMIT: Final = 256
+_TOKENS: Final = 256
 #: Steps between two uses of an accumulator in one instruction (§9, rows 14 and 15).
 REUSE_DISTANCE: Final = 8
 #: Immediate shifts, as HLS reads them (§9, row 6).
@@ -36,11 +36,11 @@ class Portable:
         self._computed = 0
         self._reuse: dict[tuple[object, ...], int | None] = {}
         for (source, target), (most, index) in order.outstanding.items():
-            if most >= TOKEN_LIMIT:
+            if most >= _TOKENS:
                 self._add(
                     index,
                     f"up to {most} tokens from {Queue(source).name} to {Queue(target).name} are "
-                    f"outstanding, fewer than {TOKEN_LIMIT} are portable",
+                    f"outstanding, fewer than {_TOKENS} are portable",
                 )
         moving = {op.insn for op in stream.operations}
         for index, opcode in enumerate(stream.opcode):

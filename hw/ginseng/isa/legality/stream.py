@@ -253,8 +253,9 @@ def _transfers(
         Finding(
             int(where[n]),
             Rule.SRAM_RANGE,
-            f"{op.name} touches {Memory(int(memory[n])).name} elements {sram[n]} to "
-            f"{sram[n] + covered[n] - 1}, the scratchpad ends at {depths[memory[n]] - 1}",
+            f"{op.name} touches {SCRATCHPADS.get(memory[n], Memory.ACC).name} elements "
+            f"{sram[n]} to {sram[n] + covered[n] - 1}, "
+            f"the scratchpad ends at {depths[memory[n]] - 1}",
         )
         for n in np.flatnonzero(beyond)
     )
