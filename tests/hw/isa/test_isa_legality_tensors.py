@@ -66,6 +66,11 @@ MUTATIONS: dict[str, tuple[Rule, int, Callable[[Any], Any]]] = {
             6, Opcode.STORE, memory=Memory.OUT, dram_base=at(RESULT, 0), y_size=1, x_size=6
         ),
     ),
+    "another tensor that goes on where this one stopped": (
+        Rule.CHUNK,
+        6,
+        lambda c: c.edit(6, dram_base=at(RESULT, 4)),
+    ),
     "another chunk of the same tensor in between": (
         Rule.CHUNK,
         6,
@@ -96,6 +101,11 @@ MUTATIONS: dict[str, tuple[Rule, int, Callable[[Any], Any]]] = {
         Rule.RACE,
         8,
         lambda c: c.edit(7, push_prev=0).edit(8, pop_next=0),
+    ),
+    "chunk whose first store alone is ordered before its read": (
+        Rule.RACE,
+        8,
+        lambda c: c.edit(5, push_prev=1).edit(6, push_prev=0),
     ),
     "export that is not written": (
         Rule.EXPORT,
@@ -222,6 +232,25 @@ def test_handles_have_as_many_bits_as_the_table_needs(protected: Any) -> None:
     )
     assert check_program(code, config, **protected.given) == []
     assert check_program(code, SystemConfig(), **protected.given)
+
+
+@pytest.mark.parametrize("chunk", [0, -16, 16])
+def test_table_that_no_hardware_could_hold_is_reported(protected: Any, chunk: int) -> None:
+    """Whoever shows a program chooses its table: neither time nor memory may follow its sizes."""
+    code = row(protected, SCRATCH, length=1 << 39, chunk=chunk)
+    assert (0, Rule.TABLE) in code.broken()
+
+
+def test_bitmap_has_a_bit_for_each_writable_chunk(protected: Any) -> None:
+    for bits, rules in ((5, set()), (4, {(0, Rule.TABLE)})):
+        config = SystemConfig(tec=TecConfig(bitmap_bits=bits))
+        found = {(f.index, f.rule) for f in replace(protected, config=config).check()}
+        assert {entry for entry in found if entry[1] is Rule.TABLE} == rules
+
+
+def test_tensor_has_one_row(protected: Any) -> None:
+    twice = (*protected.given["tensors"], protected.given["tensors"][INPUT])
+    assert protected.broken(tensors=twice) == {(0, Rule.TABLE)}
 
 
 def test_tensors_of_a_program_file_serve_as_the_table(protected: Any) -> None:

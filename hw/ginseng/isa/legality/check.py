@@ -42,7 +42,8 @@ def check_program(
         address and count that returns as many bytes. The size of an image bounds every transfer.
         Only micro-ops are read from it.
     tensors : iterable of TensorLike
-        Builds with a TEC: the tensor table. Rows are taken to be legal by themselves.
+        Builds with a TEC: the tensor table. Whether its rows are legal
+        by themselves is the monitor's business, but for their sizes.
     contents : mapping of int to bytes
         Builds with a TEC: contents of domain-3 tensors by handle; those without micro-ops may be
         left out.

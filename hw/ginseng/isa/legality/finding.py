@@ -52,6 +52,8 @@ class Rule(StrEnum):
     #: Micro-ops are known before the program runs: not what a STORE wrote.
     MICRO_OPS = "micro-ops"
 
+    #: TEC specification §3: rows have a size and a handle of their own, writable chunks a bit each.
+    TABLE = "table"
     #: TEC specification §2: the handle is a row of the table.
     HANDLE = "handle"
     #: §3: R for loads, W for stores.

@@ -116,11 +116,37 @@ class TensorSide:
     ) -> None:
         self._stream, self._order, self._report = stream, order, report
         self._offset_bits = tec.offset_bits
-        self._tensors = {row.handle: _Tensor(row) for row in rows}
+        self._tensors: dict[int, _Tensor] = {}
+        self._add_rows(rows, tec.bitmap_bits)
         self._contents = contents
         config = stream.isa.config
         self._bytes = {int(memory): config.element_bytes(memory) for memory in Memory}
         self._open: _Open | None = None
+
+    def _add_rows(self, rows: Iterable[TensorLike], bits: int) -> None:
+        """Take the rows that can be followed at all; those that cannot are reported, at 0."""
+        for row in rows:
+            if row.chunk <= 0 or row.length <= 0:
+                self._report.add(
+                    0,
+                    Rule.TABLE,
+                    f"tensor {row.handle} has {row.length} bytes in chunks of {row.chunk}, both "
+                    "must be positive",
+                )
+            elif row.handle in self._tensors:
+                self._report.add(0, Rule.TABLE, f"tensor {row.handle} has two rows")
+            else:
+                if row.permissions & Permission.W:
+                    bits -= chunk_count(row.length, row.chunk)
+                    if bits < 0:
+                        self._report.add(
+                            0,
+                            Rule.TABLE,
+                            f"tensor {row.handle} needs {-bits} more bits than the written bitmap "
+                            "has; choose larger chunks",
+                        )
+                        return
+                self._tensors[row.handle] = _Tensor(row)
 
     def load(self, op: MemOp) -> bytes | None:
         """Follow a LOAD."""
