@@ -80,7 +80,6 @@ def test_a_run_is_measured_over_its_measured_exports_in_store_order(scene_of):
     kinds["private output"] = (*kinds["output"][:3], 0, *kinds["output"][4:])
     kinds["other output"] = kinds["output"]
     scene = scene_of(kinds=kinds).ready()
-    scene.tec.start_run(1)
     order = [("output", 2), ("other output", 0), ("output", 0), ("private output", 1)]
     rest = [
         (name, index)
@@ -88,17 +87,19 @@ def test_a_run_is_measured_over_its_measured_exports_in_store_order(scene_of):
         for index in range(5)
         if (name, index) not in order
     ]
-    for name, index in order + rest:
-        size = 64 if index < 4 else 32
-        scene.store(name, scene.rng.randbytes(size), 4 * index)
-    stream = scene.tec.finish_run()
-    expected = hashlib.sha256()
-    for name, index in order + rest:
-        if name != "private output":
-            expected.update(scene[name].handle.to_bytes(2, "big") + index.to_bytes(4, "big"))
-            for part in scene.copy(name, index):
-                expected.update(part.tobytes())
-    assert hashlib.sha256(stream).digest() == expected.digest()
+    for run in (1, 2):
+        scene.tec.start_run(run)
+        for name, index in order + rest:
+            size = 64 if index < 4 else 32
+            scene.store(name, scene.rng.randbytes(size), 4 * index)
+        stream = scene.tec.finish_run()
+        expected = hashlib.sha256()
+        for name, index in order + rest:
+            if name != "private output":
+                expected.update(scene[name].handle.to_bytes(2, "big") + index.to_bytes(4, "big"))
+                for part in scene.copy(name, index):
+                    expected.update(part.tobytes())
+        assert hashlib.sha256(stream).digest() == expected.digest()
 
 
 @pytest.mark.sec("TEC.NONCE_UNIQUE")

@@ -103,6 +103,8 @@ def test_lock_takes_the_imported_x_row_once_every_plain_row_is_imported(scene_of
     tec.import_plain(other.handle, other.source)
     assert tec.lock(program.handle) is Refusal.LOCK_IMPORT
     tec.import_plain(bias.handle, bias.source)
+    # Imported, but not X.
+    assert tec.lock(other.handle) is Refusal.LOCK_ENTRY
     assert tec.lock(program.handle) is Refusal.NONE
 
 

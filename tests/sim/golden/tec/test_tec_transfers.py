@@ -282,6 +282,16 @@ def test_no_offset_wraps_back_into_the_tensor(device, memory, offset, rows, coun
 
 
 @pytest.mark.sec("TEC.RANGE_UNWRAPPED")
+def test_the_range_is_exact_for_elements_smaller_than_a_block(owner):
+    for count in (1, 2):
+        device = Device(owner, bytes(64))
+        assert device.load(Device.UOPS, 127, 1, 1, 1, Memory.UOP) == device.program[508:]
+        with pytest.raises(Fatal, match="range"):
+            device.load(Device.UOPS, 129 - count, 1, count, 1, Memory.UOP)
+        dead(device)
+
+
+@pytest.mark.sec("TEC.RANGE_UNWRAPPED")
 def test_a_store_beyond_the_tensor_writes_nothing(device):
     before = device.dram.bytes.copy()
     with pytest.raises(Fatal, match="range"):
