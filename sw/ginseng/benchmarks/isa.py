@@ -7,7 +7,7 @@ from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, AluOp, Opcode, instruction_set
 from ginseng.isa.legality import check_program
 
-__all__ = ["measure_isa", "tiled_program"]
+__all__ = ["measure", "tiled_program"]
 
 #: Rows and columns of a tile's inputs, in elements; its weights are one row of as many columns.
 _ROWS, _COLUMNS = 14, 14
@@ -117,7 +117,7 @@ def tiled_program(config: CoreConfig, tiles: int) -> tuple[bytes, bytes]:
     return b"".join(words), micro_ops
 
 
-def measure_isa(tiles: int = 5000) -> dict[str, float]:
+def measure(tiles: int = 5000) -> dict[str, float]:
     """Return instructions per second, by what is done with them, and how many there were.
 
     Parameters

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ginseng.benchmarks.isa import measure_isa, tiled_program
+from ginseng.benchmarks.isa import measure, tiled_program
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, TOKEN_LIMIT, AluOp, Opcode, instruction_set
 from ginseng.isa.legality import Rule, check_program
@@ -343,7 +343,7 @@ def test_benchmark_measures_a_legal_program() -> None:
     code, micro_ops = tiled_program(CoreConfig(), 70)
     found = check_program(code, CoreConfig(), dram=lambda at, n: micro_ops[at : at + n])
     assert found == []
-    rates = measure_isa(2)
+    rates = measure(2)
     assert set(rates) == {"instructions", "encode", "decode", "check"}
     assert all(rate > 0 for rate in rates.values())
 

@@ -16,15 +16,13 @@ from ginseng.golden.vta.scratchpad import Scratchpads
 from ginseng.golden.vta.walk import Walk, walk_of
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.errors import EncodingError
-from ginseng.isa.insn import INSN_BYTES, Instruction, Opcode, Queue, instruction_set
+from ginseng.isa.insn import INSN_BYTES, TOKEN_LIMIT, Instruction, Opcode, Queue, instruction_set
 from ginseng.isa.transfer import Client
 
-__all__ = ["FETCH_INSNS", "TOKEN_LIMIT", "Core", "Counters"]
+__all__ = ["FETCH_INSNS", "Core", "Counters"]
 
 #: Instructions per fetch transfer.
 FETCH_INSNS: Final = 32
-#: Most tokens that a counter holds; one more is a fault.
-TOKEN_LIMIT: Final = (1 << 16) - 1
 
 #: Token bit of an instruction, by queue: the counter (from, to) it pops or pushes. What is not
 #: here must be zero.

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from ginseng.golden.port import Fatal
-from ginseng.golden.vta.core import TOKEN_LIMIT
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.isa.insn import AluOp, Opcode, Queue
+from ginseng.isa.insn import TOKEN_LIMIT, AluOp, Opcode, Queue
 
 DEPTH = {m: CoreConfig().depth(m) for m in Memory}
 
