@@ -72,7 +72,7 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
             "A program needs a build with a TEC; compile for SystemConfig(tec=TecConfig()), or "
             "use lower(graph, config, protect=False) for a bare one"
         )
-    code = lower_graph(graph, config, protect=True)
+    code = lower_graph(graph, config, CostModel.of(config, protect=True))
     entry = Segment("program", Role.PROGRAM, INSN_BYTES * len(code.stream.insns))
     rows = build_rows([entry, *code.segments], tec)
     places = {s: (row.handle, row.offsets[s]) for row in rows for s in row.segments}
@@ -106,11 +106,7 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
         outputs=outputs,
         contents={row.name: row.data for row in rows if row.role in held},
         model_sha256=model_sha256,
-        layers=_layers(
-            graph,
-            _costs(code, protect=True),
-            _costs(lower_graph(graph, config, protect=False), protect=False),
-        ),
+        layers=_layers(graph, _costs(code, protect=True), _plain_code(graph, config, code)[1]),
     )
 
 
@@ -136,6 +132,18 @@ def _layers(
 def _costs(code: Code, *, protect: bool) -> list[LayerCost]:
     model = CostModel.of(code.config, protect=protect)
     return replay(code.stream.insns, model, layers=len(code.graph.nodes), protect=protect)
+
+
+def _plain_code(
+    graph: Graph, config: SystemConfig, protected: Code | None = None
+) -> tuple[Code, list[LayerCost]]:
+    """Return the faster of two bare forms, tiled with and without thought of chunks."""
+    forms = []
+    for protect in (False, True):
+        code = protected if protect else None
+        code = code or lower_graph(graph, config, CostModel.of(config, protect=protect))
+        forms.append((code, _costs(code, protect=False)))
+    return min(forms, key=lambda form: sum(cost.cycles for cost in form[1]))
 
 
 @dataclass(frozen=True)
@@ -185,8 +193,7 @@ def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
         If it does not fit the build.
 
     """
-    code = lower_graph(graph, config, protect=False)
-    costs = _costs(code, protect=False)
+    code, costs = _plain_code(graph, config)
     count = len(code.stream.insns)
     entry = Segment("program", Role.PROGRAM, INSN_BYTES * count)
     addresses: dict[str, int] = {}

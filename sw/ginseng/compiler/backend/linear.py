@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ginseng.compiler.backend.lowering import Layer, Slots, clip_passes, grid, shifted
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tiling
+from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 
@@ -18,6 +18,8 @@ __all__ = ["lower_linear"]
 
 _ITERATIONS = (1 << 14) - 1
 _PAD_LIMIT = 15
+#: Tilings that are tried out instruction by instruction after formulae have ranked them.
+_TRIALS = 12
 _STRIDE_LIMIT = (1 << 16) - 1
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 
@@ -295,8 +297,8 @@ def lower_linear(
         )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
     layer.fits(out_width + 1, Memory.ACC, "one row of results")
-    tiling = best_tiling(geometry, core, layer.model)
-    if tiling is None:
+    tilings = best_tilings(geometry, core, layer.model, _TRIALS)
+    if not tilings:
         raise layer.node.refuse(
             f"no tiling fits the buffers: one row of {geometry.pitch} pixels, "
             f"{weight.shape[3]} columns of weights; use smaller images or kernels, or a build with "
@@ -314,4 +316,8 @@ def lower_linear(
     sums = np.full(geometry.out_blocks * block, rounding, np.int64)
     sums[: len(bias)] += bias
     spread[:] = sums.astype(np.int32).reshape(-1, 1, block)
-    _Linear(layer, geometry, tiling, blocked, spread, shift=shift, clip=clip).emit()
+
+    def emit(target: Layer, tiling: Tiling) -> None:
+        _Linear(target, geometry, tiling, blocked, spread, shift=shift, clip=clip).emit()
+
+    emit(layer, layer.choose((geometry, spread.any()), tilings, emit))

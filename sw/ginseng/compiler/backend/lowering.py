@@ -1,20 +1,23 @@
 """Walks a quantised graph and collects its instructions, layer by layer."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.chunks import choose_chunk
 from ginseng.compiler.backend.cost import CostModel
+from ginseng.compiler.backend.replay import replay
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Stream, Uops
-from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node
 from ginseng.isa.config import CoreConfig, Memory, SystemConfig
 from ginseng.isa.insn import AluOp
+
+T = TypeVar("T")
 
 __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 
@@ -58,7 +61,6 @@ class Code:
     stream: Stream
     segments: tuple[Segment, ...]
     values: dict[str, list[Segment]]
-    model: CostModel
 
 
 class Layer:
@@ -105,6 +107,24 @@ class Layer:
             else:
                 self.stream.store(segment, offset, sram=sram, cols=cols, rows=rows, stride=stride)
 
+    def choose(self, key: Hashable, options: Sequence[T], emit: Callable[["Layer", T], None]) -> T:
+        """Return the option whose instructions, replayed on their own, take the fewest cycles.
+
+        Parameters
+        ----------
+        key : hashable
+            Layers of one program with the same key choose alike and are tried once.
+        options : sequence
+        emit : callable
+            Emits the layer with an option.
+
+        """
+        known = self._builder.choices
+        if key not in known:
+            costs = [self._builder.trial(self.node, lambda t, o=o: emit(t, o)) for o in options]
+            known[key] = costs.index(min(costs))
+        return options[known[key]]
+
     def fits(self, needed: int, memory: Memory, what: str) -> None:
         """Refuse ``what`` if it takes more than a whole scratchpad.
 
@@ -125,11 +145,13 @@ class Layer:
 class _Builder:
     """Segments of one program."""
 
-    def __init__(self, graph: Graph, config: SystemConfig, protect: bool) -> None:
+    def __init__(self, graph: Graph, config: SystemConfig, model: CostModel) -> None:
         self.config: Final = config
-        self.model: Final = CostModel.of(config, protect=protect)
+        self.model: Final = model
         self.segments: Final[list[Segment]] = []
         self.values: Final[dict[str, list[Segment]]] = {}
+        self.choices: Final[dict[Hashable, int]] = {}
+        self._graph: Final = graph
         self.stream: Final = Stream(config.core, self.segment("uops", Role.UOPS, 0, None))
         for value in graph.inputs:
             self._place(value.name, Role.INPUT, value.extents)
@@ -155,9 +177,25 @@ class _Builder:
         where = self.values.setdefault(name, [])
         where.append(self.segment(f"{role.value}.{name}", role, length, None))
 
+    def trial(self, node: Node, emit: Callable[[Layer], None]) -> tuple[int, int]:
+        """Return cycles and bytes of ``node`` alone, emitted by ``emit``."""
+        sources = dict.fromkeys(self._graph.sources(node))
+        alone = Graph(
+            name=node.name, inputs=tuple(sources), nodes=(node,), outputs=(node.output.name,)
+        )
+        builder = _Builder(alone, self.config, self.model)
+        emit(Layer(builder, node))
+        builder.stream.finish()
+        protect = self.model.tag_bytes > 0
+        for segment in builder.segments:
+            if protect and segment.length:
+                segment.chunk = choose_chunk(segment)
+        cost = replay(builder.stream.insns, self.model, layers=1, protect=protect)[0]
+        return cost.cycles, cost.nbytes
 
-def lower_graph(graph: Graph, config: SystemConfig, *, protect: bool) -> Code:
-    """Return the instructions of ``graph``.
+
+def lower_graph(graph: Graph, config: SystemConfig, model: CostModel) -> Code:
+    """Return the instructions of ``graph``, tiled for the least cost under ``model``.
 
     Raises
     ------
@@ -165,21 +203,12 @@ def lower_graph(graph: Graph, config: SystemConfig, *, protect: bool) -> Code:
         If a node does not fit the buffers of the build.
 
     """
-    builder = _Builder(graph, config, protect)
+    builder = _Builder(graph, config, model)
     for number, node in enumerate(graph.nodes):
         builder.stream.begin_layer(number)
         node.lower(graph.sources(node), Layer(builder, node))
     builder.stream.finish()
-    offsets = 1 << (config.tec.offset_bits if protect and config.tec else 32)
-    for segment in builder.segments:
-        if segment.length // config.core.element_bytes(Memory.OUT) >= offsets:
-            raise CompilerError(
-                f"Tensor {segment.name} of {segment.length} bytes is longer than an instruction "
-                "can name; split the layer"
-            )
-    return Code(
-        config, graph, builder.stream, tuple(builder.segments), builder.values, builder.model
-    )
+    return Code(config, graph, builder.stream, tuple(builder.segments), builder.values)
 
 
 def clip_passes(lo: int, hi: int, reach: tuple[int, int]) -> list[tuple[AluOp, int]]:

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from heapq import nsmallest
+from math import prod
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.isa.config import CoreConfig, Memory
+from ginseng.isa.insn import UOP_BYTES
 
-__all__ = ["Geometry", "Tiling", "best_tiling", "splits"]
+__all__ = ["Geometry", "Tiling", "best_tilings", "splits"]
 
 _FACTOR_LIMIT = 1 << 14
 
@@ -159,6 +162,15 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     memory = model.beats(nbytes) + transfers * model.issue
     area = g.out_height * g.out_width * g.out_blocks
     compute = g.steps + 5 * area + model.fill * (total + 5 * row_tiles * groups)
+    # Kernels: one for each area at least; their loads hold up the compute queue.
+    extents = (t.rows, g.out_width, t.in_blocks, t.kernel_rows, g.kernel[1], t.out_blocks)
+    kernel = prod(sorted(extents)[:-2])
+    kernels = min(total, max(t.acc_slots, t.inp_slots, t.wgt_slots))
+    if kernel * kernels > core.depth(Memory.UOP):
+        kernels = total
+    kernel_cost = kernels * kernel * UOP_BYTES
+    nbytes += kernel_cost
+    compute += model.beats(kernel_cost)
     # What nothing hides: the first loads, the last store, and every load into a lone area.
     first = 2 * model.read_latency + model.beats(inp_cost + wgt_cost)
     last = model.write_latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
@@ -173,11 +185,10 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
 
 
 @lru_cache(maxsize=256)
-def best_tiling(g: Geometry, core: CoreConfig, model: CostModel) -> Tiling | None:
-    """Return the cheapest tiling, None if none fits; the same one every time."""
-    best: tuple[tuple[int, int, int], Tiling] | None = None
-    for tiling in _tilings(g, core):
-        price = _price(g, tiling, core, model)
-        if best is None or price < best[0]:
-            best = (price, tiling)
-    return best[1] if best else None
+def best_tilings(g: Geometry, core: CoreConfig, model: CostModel, count: int) -> tuple[Tiling, ...]:
+    """Return the ``count`` cheapest tilings, cheapest first; none if none fits.
+
+    The same arguments give the same tilings every time.
+    """
+    priced = ((_price(g, t, core, model), n, t) for n, t in enumerate(_tilings(g, core)))
+    return tuple(entry[2] for entry in nsmallest(count, priced, key=lambda entry: entry[:2]))
