@@ -1,11 +1,10 @@
 import json
-from importlib.resources import files
 
 import numpy as np
 import pytest
 
+from ginseng.benchmarks.digits import MODEL, load_digits, split
 from ginseng.cli.app import main
-from ginseng.cli.demo.digits import load_digits, split
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def digits(tmp_path_factory):
     """The demo's network compiled by the command line, beside its data: a folder."""
     folder = tmp_path_factory.mktemp("digits")
     training, held = split(load_digits())
-    (folder / "digits.onnx").write_bytes((files("ginseng.cli.demo") / "digits.onnx").read_bytes())
+    (folder / "digits.onnx").write_bytes(MODEL.read_bytes())
     np.savez(folder / "calibration.npz", image=training.images[:64])
     np.save(folder / "images.npy", held.images[:5])
     np.save(folder / "labels.npy", held.labels[:5])

@@ -154,3 +154,16 @@ def test_weights_of_a_compiled_program_are_measured_and_travel_sealed(digits):
     assert weights
     assert all(t.measured and t.source is Source.SEALED for t in weights)
     assert not program.is_sealed
+
+
+@pytest.mark.tvm
+def test_the_compiler_benchmark_prints_its_table(ginseng_json):
+    networks = ginseng_json("bench", "compiler")["networks"]
+    assert [n["name"] for n in networks] == ["digits", "residual"]
+    for network in networks:
+        assert network["bit_exact"] is True
+        assert 0 < network["utilisation"] < 1
+        assert network["cycles"] > 0
+    digits, seeded = networks
+    assert digits["accuracy_device"] >= digits["accuracy_float"] - 0.01
+    assert seeded["accuracy_device"] is None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
+from ginseng.benchmarks.errors import BenchmarkError
 from ginseng.cli import bench, compile, demo, measure, planned, run, verify, vta
 from ginseng.cli.errors import UsageError
 from ginseng.compiler.errors import CompilerError
@@ -15,7 +16,15 @@ from ginseng.secureos.errors import SecureOsError
 
 __all__ = ["main"]
 
-_EXPECTED = (UsageError, CompilerError, DriverError, IsaError, ProgramError, SecureOsError)
+_EXPECTED = (
+    BenchmarkError,
+    CompilerError,
+    DriverError,
+    IsaError,
+    ProgramError,
+    SecureOsError,
+    UsageError,
+)
 
 
 def _application() -> typer.Typer:

@@ -17,6 +17,10 @@ _PLANNED: Final = {
 }
 
 
+#: Columns that fit a terminal of 80 characters.
+_WIDE: Final = 6
+
+
 def _number(value: object) -> str:
     if value is None:
         return "n/a"
@@ -28,8 +32,14 @@ def _number(value: object) -> str:
 
 
 def _rows(output: Output, title: str, rows: list[dict[str, Any]]) -> None:
+    """Show one row per line, or one per column where the lines would not fit."""
     columns = list(rows[0])
-    output.table(title, columns, ([_number(row[c]) for c in columns] for row in rows))
+    if len(columns) <= _WIDE:
+        output.table(title, columns, ([_number(row[c]) for c in columns] for row in rows))
+        return
+    head, *rest = columns
+    lines = ([column, *(_number(row[column]) for row in rows)] for column in rest)
+    output.table(title, [head, *(str(row[head]) for row in rows)], lines)
 
 
 def application() -> typer.Typer:

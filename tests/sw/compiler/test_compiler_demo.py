@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from ginseng.cli.demo.digits import MODEL, load_digits, split
+from ginseng.benchmarks.digits import MODEL, load_digits, split
 from ginseng.compiler import compile_model
 from ginseng.driver import open_board
 from ginseng.isa.config import CoreConfig, SystemConfig

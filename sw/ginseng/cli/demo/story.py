@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ginseng.benchmarks.digits import MODEL, Digits, load_digits, split
+from ginseng.benchmarks.digits.train import forward
 from ginseng.cli.compile import layer_table
-from ginseng.cli.demo.digits import MODEL, Digits, load_digits, split
-from ginseng.cli.demo.train import forward
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import Output
 from ginseng.compiler import CompiledModel, PlainImage, compile_model, lower

@@ -1,4 +1,4 @@
-"""Trains the demo's network and writes it as ONNX: ``python -m ginseng.cli.demo.train``.
+"""Trains the demo's network and writes it as ONNX: ``python -m ginseng.benchmarks.digits.train``.
 
 Plain NumPy, under a minute, seeded: the demo ships its result, and this script is how
 anyone makes it again. The network: three 3x3 convolutions, one of them inside a residual block,
@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ginseng.cli.demo.digits import Digits, load_digits, split
+from ginseng.benchmarks.digits import Digits, load_digits, split
 
 __all__ = ["export", "forward", "initialise", "train"]
 

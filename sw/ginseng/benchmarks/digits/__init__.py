@@ -1,4 +1,4 @@
-"""The demo's data and network: scikit-learn's handwritten digits and a small residual network."""
+"""Real data and a real network: scikit-learn's handwritten digits and a small residual network."""
 
 from importlib.resources import files
 from typing import Final, NamedTuple
@@ -6,12 +6,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.cli.errors import UsageError
+from ginseng.benchmarks.errors import BenchmarkError
 
 __all__ = ["MODEL", "Digits", "load_digits", "split"]
 
-#: The trained network, written by ``python -m ginseng.cli.demo.train``.
-MODEL: Final = files("ginseng.cli.demo") / "digits.onnx"
+#: The trained network, written by ``python -m ginseng.benchmarks.digits.train``.
+MODEL: Final = files("ginseng.benchmarks.digits") / "digits.onnx"
 _SEED: Final = 2018
 
 
@@ -27,16 +27,15 @@ def load_digits() -> Digits:
 
     Raises
     ------
-    UsageError
+    BenchmarkError
         If scikit-learn is not installed.
 
     """
     try:
         from sklearn import datasets
     except ModuleNotFoundError:
-        raise UsageError(
-            "The demo's digits come with scikit-learn, which is not installed; "
-            "pip install 'ginseng[demo]'"
+        raise BenchmarkError(
+            "The digits come with scikit-learn, which is not installed; pip install 'ginseng[demo]'"
         ) from None
     bunch = datasets.load_digits()
     images = (bunch.images / 16.0).astype(np.float32)[:, None]

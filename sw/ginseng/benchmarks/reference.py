@@ -1,0 +1,106 @@
+"""An independent evaluation of quantised graphs in NumPy: what a device must compute, bit for bit.
+
+It reads `ginseng.compiler.graph` and shares nothing else with the compiler: the integer semantics
+are those that each node states in its docstring. Samples come first in every array.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.compiler import Graph
+
+__all__ = ["evaluate"]
+
+Integers = NDArray[np.int64]
+
+
+def evaluate(graph: Graph, samples: Mapping[str, NDArray[np.integer]]) -> dict[str, Integers]:
+    """Return the outputs of ``graph`` by name.
+
+    Parameters
+    ----------
+    graph : Graph
+        Any, as `compile_model` or `quantise_model` makes it.
+    samples : mapping of str to array
+        ``(n, *shape)`` device integers of every input.
+
+    """
+    values: dict[str, Integers] = {name: x.astype(np.int64) for name, x in samples.items()}
+    for node in graph.nodes:
+        raw = _KINDS[node.kind](node, *(values[name] for name in node.inputs))
+        out = np.clip(raw, node.output.lo, node.output.hi)
+        values[node.output.name] = out.reshape(len(out), *node.output.shape)
+    return {name: values[name] for name in graph.outputs}
+
+
+def _round_shift(value: Integers, shift: int) -> Integers:
+    return (value + (1 << shift - 1 if shift else 0)) >> shift
+
+
+def _image(x: Integers) -> Integers:
+    return x.reshape(*x.shape, 1, 1) if x.ndim == 2 else x
+
+
+def _conv2d(node: Any, x: Integers) -> Integers:
+    x = _image(x)
+    top, left, bottom, right = node.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    weight = node.weight.astype(np.int64)
+    _, height, width = node.output.extents
+    acc = np.zeros((len(x), len(weight), height, width), np.int64)
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            rows = i * node.dilation[0] + node.strides[0] * np.arange(height)
+            columns = j * node.dilation[1] + node.strides[1] * np.arange(width)
+            window = padded[:, :, rows][:, :, :, columns]
+            acc += np.einsum("nihw,oi->nohw", window, weight[:, :, i, j])
+    return _round_shift(acc + node.bias.astype(np.int64)[:, None, None], node.shift)
+
+
+def _dense(node: Any, x: Integers) -> Integers:
+    acc = x.reshape(len(x), -1) @ node.weight.astype(np.int64).T + node.bias
+    return _image(_round_shift(acc, node.shift))
+
+
+def _add(node: Any, a: Integers, b: Integers) -> Integers:
+    total = (_image(a) << node.left[0]) + (_image(b) << node.left[1])
+    return _round_shift(total, node.shift)
+
+
+def _clip(node: Any, x: Integers) -> Integers:
+    return _image(x)
+
+
+def _max_pool(node: Any, x: Integers) -> Integers:
+    x = _image(x)
+    _, height, width = node.output.extents
+    out = np.full((*x.shape[:2], height, width), np.iinfo(np.int64).min)
+    for i in range(height):
+        for j in range(width):
+            top, left = (
+                p * s - q for p, s, q in zip((i, j), node.strides, node.padding, strict=True)
+            )
+            window = x[
+                :, :, max(0, top) : top + node.kernel[0], max(0, left) : left + node.kernel[1]
+            ]
+            out[:, :, i, j] = window.max((2, 3))
+    return out
+
+
+def _global_average_pool(node: Any, x: Integers) -> Integers:
+    total = _image(x).sum((2, 3), keepdims=True)
+    averaged: Integers = (total + node.offset) * node.multiplier >> node.shift
+    return averaged
+
+
+_KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
+    "conv2d": _conv2d,
+    "dense": _dense,
+    "add": _add,
+    "clip": _clip,
+    "max_pool": _max_pool,
+    "global_average_pool": _global_average_pool,
+}
