@@ -103,8 +103,9 @@ def tiny_network(config, seed=2026):
     first[:, :FEATURES] = weights[0]
     second = np.zeros((BLOCK, BLOCK), np.int8)
     second[:CLASSES] = weights[1]
-    bias = np.zeros((2, BLOCK), "<i4")
-    bias[0, :HIDDEN], bias[1, :CLASSES] = biases
+    batch = config.core.batch
+    bias = np.zeros((2, batch, BLOCK), "<i4")
+    bias[0, :, :HIDDEN], bias[1, :, :CLASSES] = biases
     uop = instruction_set(config.core).uop.pack
     code = stream(config)
     contents = {
@@ -129,10 +130,10 @@ def tiny_network(config, seed=2026):
             tensor(0, "code", Domain.PROGRAM, R | X, len(code), 128, **plain),
             tensor(1, "uops", Domain.PROGRAM, R, 16, 16, **plain),
             tensor(2, "weights", Domain.WEIGHTS, R, 3 * 256, 256, version=7, **sealed),
-            tensor(3, "bias", Domain.WEIGHTS, R, 2 * 64, 64, **sealed),
-            tensor(4, "x", Domain.IMPORT, R, 32, 16, slot=2),
-            tensor(5, "hidden", Domain.SCRATCH, R | W, 16, 16),
-            tensor(6, "y", Domain.EXPORT, W, 16, 16, slot=3),
+            tensor(3, "bias", Domain.WEIGHTS, R, 128 * batch, 64 * batch, **sealed),
+            tensor(4, "x", Domain.IMPORT, R, 32 * batch, 16, slot=2),
+            tensor(5, "hidden", Domain.SCRATCH, R | W, 16 * batch, 16 * batch),
+            tensor(6, "y", Domain.EXPORT, W, 16 * batch, 16 * batch, slot=3),
         ),
         slots=(
             SlotSpec(slot=1, use=SlotUse.STATIC, owner="model"),

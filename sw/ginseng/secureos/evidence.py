@@ -157,6 +157,7 @@ def _open_envelope(quote: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _strict(data: bytes, claim: str) -> Any:
     """Decode one item and nothing after it; only its deterministic encoding passes."""
+    # SEC: VERIFY.STRICT_ENCODING -- two readers of these bytes can never see different claims.
     try:
         tree = cbor2.loads(
             data, max_depth=_MAX_DEPTH, allow_indefinite=False, allow_duplicate_keys=False

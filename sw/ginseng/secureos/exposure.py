@@ -58,6 +58,7 @@ def check_program(program: Program) -> None:
         §1). With claim ``program`` if it breaks a rule of VTA specification §11.
 
     """
+    # SEC: VERIFY.MEASURED_WEIGHTS -- unmeasured weights can differ from read to read.
     if len({slot.owner for slot in program.slots}) > 1:
         for tensor in program.tensors:
             if tensor.domain is Domain.WEIGHTS and not tensor.measured:

@@ -220,6 +220,7 @@ def _appraise(evidence: Evidence, *, nonce: bytes, policy: Policy, strength: Roo
         "eat_nonce": (hmac.compare_digest(evidence.nonce, nonce), "it answers another challenge"),
         "eat_profile": (evidence.profile == EAT_PROFILE, f"it is not {EAT_PROFILE}"),
         "oemid": (evidence.oemid == OEM_ID, "it is another manufacturer's"),
+        # SEC: VERIFY.ROOT_STRENGTH -- whoever simulates a device can sign any claim with its key.
         "root_strength": (
             evidence.root_strength is strength and strength in policy.root_strengths,
             f"the quote claims {evidence.root_strength.value}, the certificate "
@@ -253,10 +254,9 @@ def _device_key(
     try:
         device = x509.load_der_x509_certificate(chain[0])
         issuers = [x509.load_der_x509_certificate(der) for der in roots]
-        issuer = next((root for root in issuers if root.subject == device.issuer), None)
+        issuer = next((root for root in issuers if _is_issued_by(device, root)), None)
         if issuer is None:
-            raise QuoteRefusedError("chain", "its manufacturer is not trusted")
-        device.verify_directly_issued_by(issuer)
+            raise QuoteRefusedError("chain", "no manufacturer that is trusted issued it")
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             raise QuoteRefusedError("chain", "its issuer is no certification authority")
         for certificate in (device, issuer):
@@ -271,14 +271,22 @@ def _device_key(
         key = device.public_key()
     except QuoteRefusedError:
         raise
-    except InvalidSignature:
-        raise QuoteRefusedError("chain", "its signature does not verify") from None
     except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise QuoteRefusedError("chain", f"a certificate is malformed ({error})") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise QuoteRefusedError("chain", "the device's key is not of P-256")
     numbers = key.public_numbers()
     return b"".join(n.to_bytes(_COORDINATE, "big") for n in (numbers.x, numbers.y)), strength
+
+
+def _is_issued_by(device: x509.Certificate, root: x509.Certificate) -> bool:
+    if device.issuer != root.subject:
+        return False
+    try:
+        device.verify_directly_issued_by(root)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _strength(extensions: x509.Extensions) -> RootStrength:
