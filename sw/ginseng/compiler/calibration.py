@@ -105,7 +105,9 @@ def _executable(
     body = relax.SeqExpr(main.body.blocks, relax.Tuple(variables))
     kind = relax.TupleType([v.ty for v in variables])
     function = relax.Function(main.params, body, kind).with_attr("global_symbol", "main")
-    module = relax.transform.Normalize()(tvm.IRModule({"main": function}))
+    functions = dict(imported.module.functions_items())
+    functions[imported.module.get_global_var("main")] = function
+    module = relax.transform.Normalize()(tvm.IRModule(functions))
     module = relax.transform.DeadCodeElimination(["main"])(module)
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
 

@@ -225,6 +225,14 @@ class Network:
         node.output = call.output
         self._producers[call.output] = node
 
+    def _unique(self, name: str) -> str:
+        """Return ``name``, with a number if a node has it already."""
+        taken = {node.name for node in self.nodes}
+        unique, n = name, 2
+        while unique in taken:
+            unique, n = f"{name}.{n}", n + 1
+        return unique
+
     def recognise(self, call: Call, operators: Sequence[Operator]) -> None:
         """Let the first operator that can take ``call``.
 
@@ -241,6 +249,7 @@ class Network:
             node = operator.recognise(call, self)
             if node is not None and node not in self.nodes:
                 node.inputs = [self.resolve(value) for value in node.inputs]
+                node.name = self._unique(node.name)
                 self.nodes.append(node)
                 self._producers[node.output] = node
             if node is not None or known != (

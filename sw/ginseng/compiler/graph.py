@@ -134,8 +134,8 @@ class Graph:
     Raises
     ------
     CompilerError
-        If a node reads what nobody made before it, two values have one name, a shape does not
-        fit, or an accumulator could overflow.
+        If a node reads what nobody made before it, two nodes or values have one name, a shape does
+        not fit, or an accumulator could overflow.
 
     """
 
@@ -146,6 +146,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         known: dict[str, Value] = {}
+        names: set[str] = set()
         for value in self.inputs:
             if value.name in known:
                 raise CompilerError(f"Graph {self.name}: two inputs are named {value.name}")
@@ -153,6 +154,9 @@ class Graph:
         if not self.nodes:
             raise CompilerError(f"Graph {self.name} computes nothing; give it at least one node")
         for node in self.nodes:
+            if node.name in names:
+                raise node.refuse("another node has this name; names are unique")
+            names.add(node.name)
             missing = [name for name in node.inputs if name not in known]
             if missing:
                 raise node.refuse(f"it reads {missing[0]}, which nothing before it makes")

@@ -16,6 +16,9 @@ from ginseng.compiler.operators import OPERATORS
 __all__ = ["Imported", "first_line", "import_model", "quiet"]
 
 _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
+#: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
+#: names of these.
+_PRIMITIVES: Final = {"Clip": ("maximum", "minimum")}
 _EXTRA: Final = "the compiler needs TVM and ONNX; pip install 'ginseng[tvm]'"
 
 
@@ -334,25 +337,27 @@ class _Walk:
     ) -> dict[Any, tuple[str, str, str]]:
         """Return value, node and operator name of each binding.
 
-        A source node that became several calls named only the last one: the others belong to the
-        next named one.
+        A source node that became several calls named only its result: the others have the name of
+        the node that they work for.
         """
         labels, taken = {}, set(self.inputs)
-        pending = None
+        reader: dict[Any, _Named] = {}
         for binding in reversed(bindings):
             tag = tags.get(binding.var)
-            pending = tag or pending
             value = tag.value if tag else str(binding.var.name)
             unique, n = value, 2
             while unique in taken:
                 unique, n = f"{value}_{n}", n + 1
             taken.add(unique)
+            source = tag or reader.get(binding.var)
             op = getattr(getattr(binding.value, "op", None), "name", "")
             labels[binding.var] = (
                 unique,
-                pending.node if pending else value,
-                pending.operator if pending else op.removeprefix("relax."),
+                source.node if source else value,
+                source.operator if source else op.removeprefix("relax."),
             )
+            if source:
+                reader |= dict.fromkeys(self._operands(binding.value), source)
         return labels
 
     def _bind(self, variable: Any, name: str) -> None:
@@ -407,6 +412,8 @@ class _Walk:
                 f"Node {node} ({operator or op}): {op} is not supported; leave it out of the model"
             )
         arguments = tuple(self._argument(a) for a in value.args)
+        if op == "relax.call_tir" and operator in _PRIMITIVES:
+            op, arguments = self._primitive(value, operator, op, arguments)
         if not isinstance(variable.ty, relax.TensorType):
             raise CompilerError(
                 f"Node {node} ({operator or op}): the core cannot do {op.removeprefix('relax.')}, "
@@ -424,6 +431,16 @@ class _Walk:
                 attributes=_attributes(value.attrs),
             )
         )
+
+    def _primitive(
+        self, value: Any, operator: str, op: str, arguments: tuple[Any, ...]
+    ) -> tuple[str, tuple[Any, ...]]:
+        """Return the Relax operator and arguments of a loop nest that TVM's importer wrote."""
+        name = str(value.args[0].name_hint)
+        for primitive in _PRIMITIVES[operator]:
+            if name.rstrip("0123456789") == primitive:
+                return f"relax.{primitive}", tuple(self._argument(a) for a in value.args[1].fields)
+        return op, arguments
 
     def _output(self, result: Any) -> str:
         name = self._names.get(result)

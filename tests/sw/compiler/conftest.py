@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import pytest
 
-from ginseng.compiler import lower
+from ginseng.compiler import compile_model, lower
 from ginseng.golden.dram import Dram
 from ginseng.golden.plain import PlainPort
 from ginseng.golden.vta.core import Core
@@ -172,3 +173,124 @@ def agrees(evaluate, bare_device, findings):
         return program, run
 
     return check
+
+
+class OnnxBuilder:
+    """Collects nodes and initialisers of a model whose first input is ``x``."""
+
+    def __init__(self, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.nodes = []
+        self.constants = []
+
+    def constant(self, array, name):
+        self.constants.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
+        return name
+
+    def weights(self, name, *shape, scale=None):
+        fan = np.prod(shape[1:])
+        return self.constant(self.rng.normal(0, scale or np.sqrt(2 / fan), shape), name)
+
+    def add(self, kind, inputs, name, **attributes):
+        node = onnx.helper.make_node(kind, inputs, [name], f"{name}.node", **attributes)
+        self.nodes.append(node)
+        return name
+
+    def conv(self, x, name, out, inp, kernel=3, stride=1, pad=None, bias=True):
+        pads = [kernel // 2 if pad is None else pad] * 4
+        inputs = [x, self.weights(f"{name}.w", out, inp, kernel, kernel)]
+        if bias:
+            inputs.append(self.weights(f"{name}.b", out, scale=0.1))
+        shape = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads}
+        return self.add("Conv", inputs, name, **shape)
+
+    def norm(self, x, name, channels):
+        rng = self.rng
+        parts = {
+            "scale": rng.uniform(0.5, 1.5, channels),
+            "shift": rng.normal(0, 0.2, channels),
+            "mean": rng.normal(0, 0.2, channels),
+            "variance": rng.uniform(0.5, 1.5, channels),
+        }
+        inputs = [self.constant(v, f"{name}.{k}") for k, v in parts.items()]
+        return self.add("BatchNormalization", [x, *inputs], name)
+
+    def dense(self, x, name, out, inp):
+        inputs = [x, self.weights(f"{name}.w", out, inp), self.weights(f"{name}.b", out, scale=0.1)]
+        return self.add("Gemm", inputs, name, transB=1)
+
+    def model(self, shape, outputs, *, name="net", batch="n", dtype=onnx.TensorProto.FLOAT):
+        """Return the model; ``outputs`` maps names to sample shapes."""
+        info = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            self.nodes,
+            name,
+            [info("x", dtype, [batch, *shape])],
+            [info(o, onnx.TensorProto.FLOAT, [batch, *s]) for o, s in outputs.items()],
+            self.constants,
+        )
+        opset = [onnx.helper.make_opsetid("", 17)]
+        return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+@pytest.fixture
+def build():
+    """Return a fresh `OnnxBuilder`."""
+    return OnnxBuilder()
+
+
+def residual_network(build):
+    """Two residual blocks with batch normalisation, one of them striding, pooled to a dense."""
+
+    def block(x, name, out, inp, stride):
+        y = build.conv(x, f"{name}.c1", out, inp, stride=stride, bias=False)
+        y = build.add("Relu", [build.norm(y, f"{name}.n1", out)], f"{name}.r1")
+        y = build.norm(build.conv(y, f"{name}.c2", out, out, bias=False), f"{name}.n2", out)
+        if stride != 1 or out != inp:
+            x = build.conv(x, f"{name}.sc", out, inp, kernel=1, stride=stride, bias=False)
+            x = build.norm(x, f"{name}.n3", out)
+        return build.add("Relu", [build.add("Add", [y, x], f"{name}.sum")], f"{name}.out")
+
+    x = build.norm(build.conv("x", "stem", 16, 3, kernel=5, stride=2, bias=False), "stem.n", 16)
+    x = build.add("Relu", [x], "stem.r")
+    x = build.add("MaxPool", [x], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    x = block(x, "b1", 16, 16, 1)
+    x = block(x, "b2", 40, 16, 2)
+    x = build.add("Flatten", [build.add("GlobalAveragePool", [x], "mean")], "flat")
+    build.dense(x, "logits", 10, 40)
+    return build.model((3, 32, 32), {"logits": (10,)}, name="residual")
+
+
+def lenet(build):
+    """Convolutions without padding, pools without activation, and a flattened image."""
+    x = build.conv("x", "c1", 6, 1, kernel=5, pad=2)
+    x = build.add("MaxPool", [x], "p1", kernel_shape=[2, 2], strides=[2, 2])
+    x = build.add("Relu", [build.conv(x, "c2", 16, 6, kernel=5, pad=0)], "r2")
+    x = build.add("MaxPool", [x], "p2", kernel_shape=[2, 2], strides=[2, 2])
+    x = build.add("Flatten", [x], "flat")
+    x = build.add("Relu", [build.dense(x, "d1", 120, 400)], "r3")
+    x = build.add("Relu", [build.dense(x, "d2", 84, 120)], "r4")
+    build.dense(x, "logits", 10, 84)
+    return build.model((1, 28, 28), {"logits": (10,)}, name="lenet")
+
+
+_NETWORKS = {"residual": (residual_network, (3, 32, 32)), "lenet": (lenet, (1, 28, 28))}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model, data for it, and what the compiler made of them."""
+
+    model: object
+    samples: np.ndarray
+    compiled: object
+
+
+@pytest.fixture(scope="session", params=sorted(_NETWORKS))
+def network(request, small_bus):
+    """Return a compiled network and 16 samples."""
+    make, shape = _NETWORKS[request.param]
+    model = make(OnnxBuilder(seed=11))
+    samples = np.random.default_rng(3).normal(0, 1, (16, *shape)).astype(np.float32)
+    config = SystemConfig(bus=small_bus)
+    return Network(model, samples, compile_model(model, {"x": samples}, config=config))

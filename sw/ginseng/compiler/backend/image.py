@@ -196,29 +196,30 @@ def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
     code, costs = _plain_code(graph, config)
     count = len(code.stream.insns)
     entry = Segment("program", Role.PROGRAM, INSN_BYTES * count)
-    addresses: dict[str, int] = {}
+    addresses: dict[Segment, int] = {}
     at = _PAGE
     for segment in (entry, *code.segments):
-        addresses[segment.name] = at
+        addresses[segment] = at
         at += -(-segment.length // _PAGE) * _PAGE
     if at > config.bus.window_bytes:
         raise CompilerError(
             f"The image takes {at} bytes, the build's DRAM window has {config.bus.window_bytes}"
         )
-    entry.data = _assemble(code, lambda s, offset, size: addresses[s.name] // size + offset)
+    entry.data = _assemble(code, lambda s, offset, size: addresses[s] // size + offset)
     dram = bytearray(at)
     for segment in (entry, *code.segments):
         data = segment.data or b""
-        dram[addresses[segment.name] : addresses[segment.name] + len(data)] = data
+        dram[addresses[segment] : addresses[segment] + len(data)] = data
     inputs, outputs = _ports(code)
+    ports = {segment.name: at for segment, at in addresses.items()}
     return PlainImage(
         config=config,
         dram=bytes(dram),
-        insn_addr=addresses["program"],
+        insn_addr=addresses[entry],
         insn_count=count,
-        inputs={p.name: PlainPort(p, addresses[p.tensor]) for p in inputs},
-        outputs={p.name: PlainPort(p, addresses[p.tensor]) for p in outputs},
-        segments={s.name: (addresses[s.name], s.length) for s in (entry, *code.segments)},
+        inputs={p.name: PlainPort(p, ports[p.tensor]) for p in inputs},
+        outputs={p.name: PlainPort(p, ports[p.tensor]) for p in outputs},
+        segments={s.name: (addresses[s], s.length) for s in (entry, *code.segments)},
         layers=_layers(graph, costs, costs),
     )
 

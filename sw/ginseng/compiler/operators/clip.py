@@ -54,10 +54,22 @@ class FloatClip(FloatNode):
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
     """Absorb the activation, or claim it."""
-    if call.op == "relax.clip":
-        source, lo, hi = call.args[0], *(float(np.asarray(a)) for a in call.args[1:])
+    source, lo, hi = call.args[0], -np.inf, np.inf
+    if call.op == "relax.nn.relu":
+        lo = 0.0
     else:
-        source, lo, hi = call.args[0], 0.0, np.inf
+        bounds = [np.asarray(a) for a in call.args[1:] if not isinstance(a, str)]
+        if len(bounds) != len(call.args) - 1 or any(b.size != 1 for b in bounds) or not bounds:
+            raise call.refuse(
+                "its bounds are no constant numbers; make them initialisers of the model"
+            )
+        numbers = [float(b.reshape(())) for b in bounds]
+        if call.op == "relax.maximum":
+            lo = numbers[0]
+        elif call.op == "relax.minimum":
+            hi = numbers[0]
+        else:
+            lo, hi = numbers
     if not lo < hi:
         raise call.refuse(f"it clips to {lo} .. {hi}, which is empty; give bounds in order")
     producer = network.sole_producer(source)
@@ -74,4 +86,6 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
     )
 
 
-OPERATOR = Operator("clip", ("relax.nn.relu", "relax.clip"), _recognise)
+OPERATOR = Operator(
+    "clip", ("relax.nn.relu", "relax.clip", "relax.maximum", "relax.minimum"), _recognise
+)
