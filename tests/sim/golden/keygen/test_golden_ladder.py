@@ -97,6 +97,23 @@ def test_only_the_one_order_of_steps_gives_a_key(order):
                 STEPS[step](ladder)
 
 
+def test_a_ladder_that_was_climbed_or_broken_holds_no_secret():
+    def secrets(ladder):
+        return [value for value in vars(ladder).values() if isinstance(value, bytes)]
+
+    climbed, broken = Ladder(UdsRegister(UDS)), Ladder(UdsRegister(UDS))
+    assert secrets(climbed) == [UDS]
+    STEPS["hardware"](climbed)
+    assert UDS not in secrets(climbed)
+    assert len(secrets(climbed)) == 1
+    STEPS["monitor"](climbed)
+    STEPS["key"](climbed)
+    assert secrets(climbed) == []
+    with pytest.raises(Fatal):
+        STEPS["key"](broken)
+    assert secrets(broken) == []
+
+
 def test_secrets_are_in_no_repr_and_in_no_pickle():
     identity = DeviceIdentity(UDS, BITSTREAM, 3)
     register = UdsRegister(UDS)

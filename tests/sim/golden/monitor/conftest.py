@@ -450,10 +450,12 @@ class HookedDram(Dram):
 
 #: What a snapshot does not look into.
 _OPAQUE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, Enum)
+#: What holds nothing further.
+_LEAVES = (bytes, bytearray, str, int, float, np.ndarray, random.Random, ec.EllipticCurvePrivateKey)
 
 
-def reachable(root):
-    """Yield every value that an object holds, by whatever path, as bytes; each object once."""
+def objects(root):
+    """Yield every object that ``root`` holds, by whatever path, itself first, each once."""
     seen = set()
     todo = deque([root])
     while todo:
@@ -462,29 +464,19 @@ def reachable(root):
             continue
         if not isinstance(value, int | str | bytes | float | type(None)):
             seen.add(id(value))
-        if isinstance(value, _OPAQUE):
-            yield repr(getattr(value, "name", "")).encode()
-        elif isinstance(value, bytes | bytearray):
-            yield bytes(value)
-        elif isinstance(value, np.ndarray):
-            yield value.tobytes()
-        elif isinstance(value, ec.EllipticCurvePrivateKey):
-            yield value.private_numbers().private_value.to_bytes(32, "big")
-        elif isinstance(value, random.Random):
-            # A system source has no state.
-            yield b"" if isinstance(value, random.SystemRandom) else repr(value.getstate()).encode()
-        elif isinstance(value, dict | types.MappingProxyType):
+        yield value
+        if isinstance(value, (*_OPAQUE, *_LEAVES)):
+            continue
+        if isinstance(value, dict | types.MappingProxyType):
             todo.extend(value.keys())
             todo.extend(value.values())
         elif isinstance(value, set | frozenset):
             todo.extend(sorted(value, key=repr))
         elif isinstance(value, list | tuple | deque):
-            yield type(value).__name__.encode() + b"%d" % len(value)
             todo.extend(value)
         elif isinstance(value, types.MethodType):
             todo.append(value.__self__)
         else:
-            yield repr(value).encode() if isinstance(value, int | str | float) else b""
             todo.extend(getattr(value, "__dict__", {}).values())
             for kind in type(value).__mro__:
                 slots = getattr(kind, "__slots__", ())
@@ -494,6 +486,32 @@ def reachable(root):
                     for name in names
                     if not name.startswith("__") and hasattr(value, name)
                 )
+
+
+def as_bytes(value):
+    """Return what an object is by itself, without what it refers to."""
+    match value:
+        case bytes() | bytearray():
+            return bytes(value)
+        case np.ndarray():
+            return value.tobytes()
+        case ec.EllipticCurvePrivateKey():
+            return value.private_numbers().private_value.to_bytes(32, "big")
+        case random.SystemRandom():
+            return b""
+        case random.Random():
+            return repr(value.getstate()).encode()
+        case list() | tuple() | deque():
+            return type(value).__name__.encode() + b"%d" % len(value)
+        case int() | str() | float():
+            return repr(value).encode()
+        case _:
+            return b""
+
+
+def reachable(root):
+    """Yield the bytes of every object that ``root`` holds."""
+    return map(as_bytes, objects(root))
 
 
 def snapshot(root):
@@ -552,6 +570,7 @@ def kit():
         HookedDram=HookedDram,
         expected_registers=expected_registers,
         make_config=make_config,
+        objects=objects,
         reachable=reachable,
         snapshot=snapshot,
         tiny_program=tiny_program,

@@ -17,6 +17,8 @@ from ginseng.golden.keygen import (
     attestation_key,
 )
 from ginseng.golden.selftest import known_answers
+from ginseng.golden.tec import Tec
+from ginseng.golden.vta.core import Core
 from ginseng.isa.formats import MODEL_MONITOR_ROM
 from ginseng.isa.keygen import CONDITIONER_SAMPLES, STARTUP_SAMPLES
 from ginseng.isa.mailbox import Cause, Command, Refusal, State
@@ -209,6 +211,10 @@ def planted(power_on, kit, config, identity):
         "weights": host.program.contents[kit.OPEN_WEIGHTS],
     }
     values = {"attestation key": scalar(device)}
+    # Its twin is where the device's DRBG is.
+    states = {v for v in kit.reachable(twin) if len(v) == 32}
+    assert len(states) == 2
+    values |= {f"DRBG state {n}": state for n, state in enumerate(sorted(states))}
     return host, monitor, session, values
 
 
@@ -232,6 +238,23 @@ def test_no_secret_outlives_its_session(planted, kit, identity, end):
         host.place(kit.INPUT, bytes(16), bytes(16))
         assert host.run() is Refusal.WRONG_STATE
         assert held(kit, monitor, every) == set()
+
+
+@pytest.mark.parametrize("end", ["END", "FATAL"])
+def test_tec_and_core_are_wiped_and_not_merely_forgotten(planted, kit, end):
+    host, monitor, session, _ = planted
+    assert host.run() is Refusal.NONE
+    parts = [part for part in kit.objects(monitor) if isinstance(part, Tec | Core)]
+    assert len(parts) == 2
+    del session["ephemeral key"]
+    assert held(kit, parts, session) == set(session)
+    if end == "END":
+        host.do(Command.END)
+    else:
+        host.dram.hook = lambda: host.dram.bytes.fill(0)
+        host.run()
+        dead(monitor)
+    assert held(kit, parts, session) == set()
 
 
 def test_what_fails_in_the_boot_leaves_the_device_secret_to_nobody(power_on, kit, identity):

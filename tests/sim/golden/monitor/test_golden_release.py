@@ -102,6 +102,9 @@ def test_a_slot_that_cannot_be_loaded_is_refused(locked, kit):
         assert refused(kit, monitor, message) is Refusal.KEY_SLOT
     assert host.load_key(kit.MODEL_SLOT) is Refusal.NONE
     assert refused(kit, monitor, host.message(kit.MODEL_SLOT)) is Refusal.KEY_SLOT
+    # Which of the two is wrong does not depend on the secret.
+    message = host.message(kit.MODEL_SLOT, owner=kit.Owner(bytes(32), bytes(32)))
+    assert refused(kit, monitor, message) is Refusal.KEY_SLOT
     # Not even the committed secret under another slot's number.
     message = host.message(kit.MODEL_SLOT, named=kit.INPUT_SLOT)
     assert refused(kit, monitor, message) is Refusal.KEY_REFUSED
