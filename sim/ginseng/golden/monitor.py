@@ -301,6 +301,7 @@ class Monitor:
     def _import(self, numbers: Mapping[str, int], texts: Mapping[str, bytes]) -> Answer:
         handle, source, tags = numbers["handle"], numbers["source"], numbers["source_tags"]
         tec = self._live().tec
+        # SEC: MON.IMPORT_STATE -- the TEC was told of LOCK: plain before it, sealed after.
         refusal = tec.check_import(handle, source, tags)
         if refusal is not Refusal.NONE:
             return refusal, b""

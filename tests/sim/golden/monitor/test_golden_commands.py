@@ -234,6 +234,7 @@ def test_a_row_that_cannot_be_is_refused(power_on, kit):
     )
 
 
+@pytest.mark.sec("MON.IMPORT_STATE")
 def test_an_import_at_the_wrong_time_is_refused(power_on, kit):
     host, monitor = power_on()
     host.begin()

@@ -1,6 +1,8 @@
 """Keys are released into one session of one device for one program, or not at all."""
 
 import pytest
+from Crypto.Protocol import HPKE
+from Crypto.PublicKey import ECC
 
 from ginseng.isa.formats import loadkey_info
 from ginseng.isa.mailbox import Command, Refusal, State
@@ -34,6 +36,25 @@ def test_every_changed_byte_of_a_message_is_refused(locked, kit):
         changed[at] ^= 1 << at % 8
         assert monitor.execute(Command.LOADKEY, bytes(changed)) == (Refusal.KEY_REFUSED, b"")
     assert host.load_key(kit.MODEL_SLOT) is Refusal.NONE
+
+
+def test_an_owner_may_use_another_hpke_library(locked, kit):
+    host, monitor = locked
+    x, y = (int.from_bytes(host.cnf[at : at + 32], "big") for at in (0, 32))
+    for slot in kit.USES:
+        context = HPKE.new(
+            receiver_key=ECC.construct(curve="P-256", point_x=x, point_y=y),
+            aead_id=HPKE.AEAD.AES128_GCM,
+            info=host.info,
+        )
+        owner = host.owners[slot]
+        sealed = context.seal(bytes([slot]) + owner.secret + owner.blinding)
+        assert monitor.execute(Command.LOADKEY, context.enc + sealed) == (Refusal.NONE, b"")
+    assert host.import_sealed()[0] is Refusal.NONE
+    host.place_weights()
+    host.place_input(1)
+    assert host.run() is Refusal.NONE
+    assert host.output(1) == host.program.result(host.program.contents[kit.INPUT])
 
 
 @pytest.mark.parametrize(
