@@ -1,6 +1,10 @@
+import numpy as np
 import pytest
 
+from ginseng.driver import BareDriver
 from ginseng.driver.boards.model import ModelBoard
+from ginseng.isa.config import Memory
+from ginseng.isa.insn import INSN_BYTES, Opcode, instruction_set
 from ginseng.secureos.attacks import ATTACKS, run_attacks
 from ginseng.secureos.errors import AttackError
 
@@ -37,19 +41,13 @@ def test_an_attack_that_nobody_notices_is_an_error(session, samples, monkeypatch
         run_attacks(session, samples)
 
 
-def test_unknown_attacks_and_real_boards_are_refused(session, samples):
+def test_an_unknown_attack_is_refused(session, samples):
     with pytest.raises(AttackError, match="not known"):
         run_attacks(session, samples, names=["magic"])
 
 
 def test_without_protection_the_same_flip_changes_results_silently(bare_config):
     """The control: what the device stops is real. Weights of a bare program are flipped."""
-    import numpy as np
-
-    from ginseng.driver import BareDriver
-    from ginseng.isa.config import Memory
-    from ginseng.isa.insn import INSN_BYTES, Opcode, instruction_set
-
     encode = instruction_set(bare_config.core).encode
 
     def move(opcode, memory, **tokens):

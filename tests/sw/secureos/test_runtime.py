@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ginseng.driver import DeviceTimeoutError
+from ginseng.driver import DeviceTimeoutError, Monitor
 from ginseng.driver.boards.model import ModelBoard
 from ginseng.isa.config import BusConfig
 from ginseng.isa.mailbox import State
 from ginseng.program import dumps, loads
-from ginseng.secureos import Limits, Runtime, SessionLostError, SessionRefusedError
+from ginseng.secureos import Limits, Runtime, SessionLostError, SessionRefusedError, errors
 from ginseng.secureos.errors import (
     QueueFullError,
     SecureOsError,
@@ -115,28 +115,25 @@ def test_a_fatal_session_gives_way_to_the_next(session, meet, samples):
     assert session.runtime.status(waiting).state == "locked"
 
 
-@pytest.mark.parametrize("mutate", ["row", "max_runs", "use"])
-def test_terms_that_the_device_refuses_leave_it_free(parties, mutate, samples, tiny):
-    program = loads(parties.terms.program)
-    terms = parties.terms
-    if mutate == "row":
-        tensors = tuple(replace(t, measured=True) if t.name == "x" else t for t in program.tensors)
-        terms = replace(terms, program=dumps(replace(program, tensors=tensors)))
-    elif mutate == "max_runs":
-        terms = replace(terms, max_runs=0)
-    else:
-        tensors = tuple(
-            replace(t, chunk=1024, length=1024) if t.name == "hidden" else t
-            for t in program.tensors
-        )
-        big = replace(program, tensors=tensors, config=parties.board.config)
-        tensors = tuple(
-            replace(t, length=1 << 20, chunk=1 << 16) if t.name == "hidden" else t
-            for t in big.tensors
-        )
-        terms = replace(terms, program=dumps(replace(program, tensors=tensors)))
-    with pytest.raises(SessionRefusedError):
-        parties.runtime.request(terms)
+def with_tensor(terms, name, **changes):
+    """Return terms whose program has another row of the tensor table."""
+    program = loads(terms.program)
+    tensors = tuple(replace(t, **changes) if t.name == name else t for t in program.tensors)
+    return replace(terms, program=dumps(replace(program, tensors=tensors)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda terms: with_tensor(terms, "x", measured=True), "ROW_MEASURED"),
+        (lambda terms: with_tensor(terms, "code", chunk=1024), "ROW_ENTRY"),
+        (lambda terms: with_tensor(terms, "hidden", length=1 << 20), "bytes are free"),
+        (lambda terms: replace(terms, max_runs=0), "LOCK_RUNS"),
+    ],
+)
+def test_terms_that_the_device_refuses_leave_it_free(parties, samples, tiny, change, message):
+    with pytest.raises(SessionRefusedError, match=message):
+        parties.runtime.request(change(parties.terms))
     parties.open()
     assert (parties.infer(samples[:1]) == tiny(samples[:1])).all()
 
@@ -252,8 +249,6 @@ def test_calls_from_several_threads_do_not_mix(session):
 
 
 def test_every_error_of_the_package_is_one_of_its_own():
-    from ginseng.secureos import errors
-
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), SecureOsError)
 
@@ -265,4 +260,4 @@ def test_a_window_too_small_for_the_program_is_refused(tiny_for, config, meet):
         with pytest.raises(SessionRefusedError, match="bytes are free"):
             parties.open()
         assert board.allocate(4 * 4096).address == 1 << 20, "nothing stays allocated"
-        assert State.IDLE
+        assert Monitor(board).state is State.IDLE
