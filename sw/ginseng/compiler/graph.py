@@ -17,11 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
 from ginseng.compiler.errors import CompilerError
+
+if TYPE_CHECKING:
+    from ginseng.compiler.backend.lowering import Layer
 
 __all__ = ["ACC_LIMIT", "INT8", "Graph", "Node", "Value"]
 
@@ -119,7 +122,7 @@ class Node(ABC):
         """
 
     @abstractmethod
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: "Layer") -> None:
         """Emit the instructions of this node through ``layer`` (`ginseng.compiler.backend`)."""
 
     def refuse(self, what: str) -> CompilerError:

@@ -153,7 +153,7 @@ def small_bus():
 
 @pytest.fixture(scope="session")
 def agrees(evaluate, bare_device, findings):
-    """Return a check: the bare device computes the graph bit for bit, its protected form is legal."""
+    """Return a check: a bare device is exact, and the protected form is legal."""
 
     def check(graph, *, seed=0, core=None, samples=None, scheduler=None):
         rng = np.random.default_rng(seed)

@@ -227,3 +227,27 @@ def test_wide_rows_are_exact(agrees, width):
         shift=8,
     )
     agrees(single(node, Value(name="x", shape=(2, 3, width), shift=0)))
+
+
+def test_layers_are_exact_with_a_micro_op_buffer_of_eight(agrees):
+    """Too small for any ordinary kernel: kernels are split, and loaded again and again."""
+    core = CoreConfig(log_uop_buff_size=5)
+    rng = np.random.default_rng(1)
+    source = Value(name="x", shape=(40, 9, 9), shift=0)
+    conv = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="c", shape=(40, 7, 7), shift=0),
+        weight=rng.integers(-128, 128, (40, 40, 3, 3)).astype(np.int8),
+        bias=rng.integers(-9, 9, 40).astype(np.int32),
+        shift=13,
+    )
+    pool = MaxPool(
+        name="pool",
+        inputs=("c",),
+        output=Value(name="y", shape=(40, 5, 5), shift=0),
+        kernel=(3, 3),
+        strides=(1, 1),
+    )
+    graph = Graph(name="two", inputs=(source,), nodes=(conv, pool), outputs=("y",))
+    agrees(graph, core=core, scheduler=2)

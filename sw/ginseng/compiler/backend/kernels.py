@@ -1,4 +1,4 @@
-"""Micro-op kernels: encoded once, stored once, loaded into the scratchpad when they are not there."""
+"""Micro-op kernels: encoded once, stored once, loaded when the scratchpad lacks them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -254,9 +254,13 @@ def lower_linear(
     Parameters
     ----------
     layer : Layer
-    weight : int8 array of shape (out, in, kernel height, kernel width)
-    bias : int32 array of shape (out,)
+        Where to emit.
+    weight : int8 array
+        Of shape (out, in, kernel height, kernel width).
+    bias : int32 array
+        Of shape (out,).
     shift : int
+        0 to 31.
     clip : tuple of int
         Least and greatest result.
     extents : tuple
@@ -317,7 +321,7 @@ def lower_linear(
     sums[: len(bias)] += bias
     spread[:] = sums.astype(np.int32).reshape(-1, 1, block)
 
-    def emit(target: Layer, tiling: Tiling) -> None:
+    def emit(tiling: Tiling, target: Layer) -> None:
         _Linear(target, geometry, tiling, blocked, spread, shift=shift, clip=clip).emit()
 
-    emit(layer, layer.choose((geometry, spread.any()), tilings, emit))
+    emit(layer.choose((geometry, bool(spread.any())), tilings, emit), layer)

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.replay import replay
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Stream, Uops
+from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node
 from ginseng.isa.config import CoreConfig, Memory, SystemConfig
 from ginseng.isa.insn import AluOp
@@ -107,7 +109,7 @@ class Layer:
             else:
                 self.stream.store(segment, offset, sram=sram, cols=cols, rows=rows, stride=stride)
 
-    def choose(self, key: Hashable, options: Sequence[T], emit: Callable[["Layer", T], None]) -> T:
+    def choose(self, key: Hashable, options: Sequence[T], emit: Callable[[T, "Layer"], None]) -> T:
         """Return the option whose instructions, replayed on their own, take the fewest cycles.
 
         Parameters
@@ -115,14 +117,24 @@ class Layer:
         key : hashable
             Layers of one program with the same key choose alike and are tried once.
         options : sequence
+            At least one.
         emit : callable
             Emits the layer with an option.
 
         """
         known = self._builder.choices
         if key not in known:
-            costs = [self._builder.trial(self.node, lambda t, o=o: emit(t, o)) for o in options]
-            known[key] = costs.index(min(costs))
+            costs: dict[tuple[int, int, int], int] = {}
+            refusal: CompilerError | None = None
+            for n, option in enumerate(options):
+                try:
+                    trial = self._builder.trial(self.node, partial(emit, option))
+                    costs[(*trial, n)] = n
+                except CompilerError as error:
+                    refusal = error
+            if refusal is not None and not costs:
+                raise self.node.refuse(str(refusal))
+            known[key] = costs[min(costs)]
         return options[known[key]]
 
     def fits(self, needed: int, memory: Memory, what: str) -> None:

@@ -24,6 +24,7 @@ def lower_elementwise(
     Parameters
     ----------
     layer : Layer
+        Where to emit.
     extents : tuple of int
         Channels, height and width of operands and output alike.
     operands : int
@@ -83,6 +84,7 @@ def plane_tiles(
     Parameters
     ----------
     layer : Layer
+        Whose buffers count.
     blocks, rows : int
         Of the output.
     elements : callable

@@ -10,28 +10,10 @@ from dataclasses import dataclass
 
 from ginseng.compiler.backend.chunks import protected_bytes
 from ginseng.compiler.backend.cost import CostModel
-from ginseng.compiler.backend.stream import Insn
+from ginseng.compiler.backend.stream import CHANNELS, Insn
 from ginseng.isa.insn import INSN_BYTES, Opcode, Queue
 
 __all__ = ["LayerCost", "replay"]
-
-#: Which counter a token bit of each queue pops or pushes, by (from, to).
-_POPS = {
-    Queue.LOAD: {"pop_next": (Queue.COMPUTE, Queue.LOAD)},
-    Queue.COMPUTE: {
-        "pop_prev": (Queue.LOAD, Queue.COMPUTE),
-        "pop_next": (Queue.STORE, Queue.COMPUTE),
-    },
-    Queue.STORE: {"pop_prev": (Queue.COMPUTE, Queue.STORE)},
-}
-_PUSHES = {
-    Queue.LOAD: {"push_next": (Queue.LOAD, Queue.COMPUTE)},
-    Queue.COMPUTE: {
-        "push_prev": (Queue.COMPUTE, Queue.LOAD),
-        "push_next": (Queue.COMPUTE, Queue.STORE),
-    },
-    Queue.STORE: {"push_prev": (Queue.STORE, Queue.COMPUTE)},
-}
 
 
 @dataclass(slots=True)
@@ -53,24 +35,24 @@ def replay(
     insns : sequence of Insn
         In stream order, with tokens.
     model : CostModel
+        Cycles of a beat, a latency, a pipeline.
     layers : int
+        How many there are; each instruction names its own.
     protect : bool
         Whether transfers move whole chunks and tags.
 
     """
     costs = [LayerCost() for _ in range(layers)]
     ends = [0] * layers
-    tokens: dict[tuple[Queue, Queue], deque[int]] = {
-        channel: deque() for pops in _POPS.values() for channel in pops.values()
-    }
+    tokens: dict[tuple[Queue, Queue], deque[int]] = {channel: deque() for channel in CHANNELS}
     ready = dict.fromkeys(Queue, 0)
     done = dict.fromkeys(Queue, 0)
     bus = 0
     for insn in insns:
         queue = insn.queue
         start = ready[queue]
-        for bit, channel in _POPS[queue].items():
-            if insn.fields.get(bit):
+        for channel, (_, pop) in CHANNELS.items():
+            if channel[1] is queue and insn.fields.get(pop):
                 start = max(start, tokens[channel].popleft())
         cost = costs[insn.layer]
         cost.instructions += 1
@@ -94,8 +76,8 @@ def replay(
             end = start + insn.steps + model.fill
             ready[queue] = end
         done[queue] = max(done[queue], end)
-        for bit, channel in _PUSHES[queue].items():
-            if insn.fields.get(bit):
+        for channel, (push, _) in CHANNELS.items():
+            if channel[0] is queue and insn.fields.get(push):
                 tokens[channel].append(done[queue])
         ends[insn.layer] = max(ends[insn.layer], done[queue])
     previous = 0

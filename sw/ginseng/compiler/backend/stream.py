@@ -22,11 +22,12 @@ from ginseng.compiler.backend.segment import Access, Segment
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES, AluOp, Opcode, Queue
 
-__all__ = ["Insn", "Loop", "Stream", "Uops"]
+__all__ = ["CHANNELS", "Insn", "Loop", "Stream", "Uops"]
 
 _L, _C, _S = Queue.LOAD, Queue.COMPUTE, Queue.STORE
-#: Token bits of each channel, by (pushing, popping) queue.
-_CHANNELS: Final = {
+#: Token bits of each channel, by (pushing, popping) queue: the one that pushes, the one that pops
+#: (VTA specification §4).
+CHANNELS: Final = {
     (_L, _C): ("push_next", "pop_prev"),
     (_C, _L): ("push_prev", "pop_next"),
     (_C, _S): ("push_next", "pop_prev"),
@@ -125,7 +126,7 @@ class Stream:
         self._by_index: Final[list[Insn]] = []
         self._layer = 0
         self._layer_begin = 0
-        self._channels: Final = {channel: _Channel() for channel in _CHANNELS}
+        self._channels: Final = {channel: _Channel() for channel in CHANNELS}
         depth = config.depth
         # Index of the last instruction that did this to an element; -1 for none.
         self._loaded: Final = {m: _none(depth(m)) for m in (Memory.INP, Memory.WGT)}
@@ -280,10 +281,8 @@ class Stream:
             "x_size": cols,
             "x_stride": stride,
         }
-        if opcode is Opcode.STORE:
-            queue = _S
-        else:
-            queue = _L if memory in (Memory.INP, Memory.WGT) else _C
+        loads = _L if memory in (Memory.INP, Memory.WGT) else _C
+        queue = _S if opcode is Opcode.STORE else loads
         access = Access(offset * nbytes, rows, cols * nbytes, stride * nbytes)
         assert access.begin + (rows - 1) * access.stride + access.row_bytes <= segment.length or (
             memory is Memory.UOP
@@ -320,7 +319,7 @@ class Stream:
         channel = self._channels[queue, insn.queue]
         if producer < 0 or (channel.producers and producer <= channel.producers[-1]):
             return
-        push, pop = _CHANNELS[queue, insn.queue]
+        push, pop = CHANNELS[queue, insn.queue]
         self._by_index[producer].fields[push] = 1
         insn.fields[pop] = 1
         channel.producers.append(producer)

@@ -96,6 +96,12 @@ def _count(extent: int, size: int) -> int:
     return -(-extent // size)
 
 
+def _kernel(g: Geometry, rows: int, out_blocks: int, in_blocks: int, kernel_rows: int) -> int:
+    """Return the micro-ops of a tile: its six extents without the two longest, which are loops."""
+    extents = (rows, g.out_width, in_blocks, kernel_rows, g.kernel[1], out_blocks)
+    return prod(sorted(extents)[:-2])
+
+
 def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
     """Yield every tiling that fits."""
     acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
@@ -115,7 +121,8 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
                 for in_blocks in splits(g.in_blocks):
                     steps = _count(g.in_blocks, in_blocks) * _count(g.kernel[0], kernel_rows)
                     weights = out_blocks * in_blocks * kernel_rows * g.kernel[1]
-                    if in_blocks * line > inp or weights > wgt:
+                    kernel = _kernel(g, rows, out_blocks, in_blocks, kernel_rows)
+                    if in_blocks * line > inp or weights > wgt or kernel > core.depth(Memory.UOP):
                         continue
                     row_tiles = _count(g.out_height, rows)
                     wgt_slots = min(groups * steps, wgt // weights)
@@ -163,8 +170,7 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     area = g.out_height * g.out_width * g.out_blocks
     compute = g.steps + 5 * area + model.fill * (total + 5 * row_tiles * groups)
     # Kernels: one for each area at least; their loads hold up the compute queue.
-    extents = (t.rows, g.out_width, t.in_blocks, t.kernel_rows, g.kernel[1], t.out_blocks)
-    kernel = prod(sorted(extents)[:-2])
+    kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
     kernels = min(total, max(t.acc_slots, t.inp_slots, t.wgt_slots))
     if kernel * kernels > core.depth(Memory.UOP):
         kernels = total

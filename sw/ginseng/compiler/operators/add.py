@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from ginseng.compiler.backend.lowering import clip_passes
+from ginseng.compiler.backend.lowering import Layer, clip_passes
 from ginseng.compiler.backend.pointwise import lower_elementwise
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
@@ -59,7 +59,7 @@ class Add(Node):
             )
         return inputs[0].extents
 
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
         rounding = 1 << (self.shift - 1) if self.shift else 0
         bounds = [

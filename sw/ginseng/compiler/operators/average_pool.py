@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log2
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ginseng.compiler.backend.chunks import divisors
-from ginseng.compiler.backend.lowering import Slots, clip_passes
+from ginseng.compiler.backend.lowering import Layer, Slots, clip_passes
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import ACC_LIMIT, Node, Value
@@ -59,7 +59,7 @@ class GlobalAveragePool(Node):
             )
         return inputs[0].extents[0], 1, 1
 
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer: sums in ACC, block by block, then multiply, shift and clip."""
         stream = layer.stream
         channels, height, width = inputs[0].extents

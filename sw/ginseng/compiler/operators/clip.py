@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from ginseng.compiler.backend.lowering import clip_passes
+from ginseng.compiler.backend.lowering import Layer, clip_passes
 from ginseng.compiler.backend.pointwise import lower_elementwise
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
@@ -30,7 +30,7 @@ class Clip(Node):
         """Return the extents of the input."""
         return inputs[0].extents
 
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
         passes = clip_passes(self.output.lo, self.output.hi, (inputs[0].lo, inputs[0].hi))
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.backend.linear import lower_linear
+from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales, linear_scales
@@ -17,9 +18,10 @@ __all__ = ["OPERATOR", "Conv2d"]
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Node):
-    """``output[o] = clip(round_shift(bias[o] + sum_ikl x[i, k', l'] * weight[o, i, k, l], shift))``.
+    """``output[o] = clip(round_shift(bias[o] + sum x[i, k', l'] * weight[o, i, k, l], shift))``.
 
-    ``k' = y * strides[0] + k * dilation[0] - padding[0]``, likewise ``l'`` from ``x`` and the
+    The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
+    padding[0]``, likewise ``l'`` from ``x`` and the
     left padding; outside of the image ``x`` is 0. Sums are exact: `worst_case` fits int32.
 
     Attributes
@@ -71,7 +73,7 @@ class Conv2d(Node):
             sizes.append((padded - reach) // self.strides[n] + 1)
         return int(self.weight.shape[0]), sizes[0], sizes[1]
 
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
         lower_linear(
             layer,

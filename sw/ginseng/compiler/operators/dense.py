@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.backend.linear import lower_linear
+from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales, linear_scales
@@ -56,7 +57,7 @@ class Dense(Node):
             raise self.refuse(f"bias {self.bias.shape} or shift {self.shift} is out of place")
         return int(self.weight.shape[0]), 1, 1
 
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer: a convolution whose kernel is as large as the image."""
         lower_linear(
             layer,

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from ginseng.compiler.backend.lowering import clip_passes, grid, shifted
+from ginseng.compiler.backend.lowering import Layer, clip_passes, grid, shifted
 from ginseng.compiler.backend.pointwise import PlaneTile, plane_tiles
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
@@ -56,7 +56,7 @@ class MaxPool(Node):
                 )
         return (channels, *self.output.extents[1:])
 
-    def lower(self, inputs: Sequence[Value], layer: Any) -> None:
+    def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer: a running maximum over the positions of the window."""
         source = inputs[0]
         channels, out_height, out_width = self.output.extents
@@ -101,7 +101,7 @@ class MaxPool(Node):
             )
 
     def _pool(
-        self, layer: Any, tile: PlaneTile, source: Value, image: int, begin: int, loaded: int
+        self, layer: Layer, tile: PlaneTile, source: Value, image: int, begin: int, loaded: int
     ) -> None:
         """Emit the passes of one tile, whose image rows from ``begin`` on stand at ``image``."""
         stream = layer.stream
@@ -129,13 +129,15 @@ class MaxPool(Node):
         for (y0, y1, x0, x1), places in groups.items():
             blocks = grid((tile.blocks, area, loaded, 0))
             parts = [shifted(blocks, dst=tile.base + d, src=image + s) for d, s in places]
-            uops = Uops(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
-            stream.alu(
-                AluOp.MAX,
-                uops,
-                Loop(y1 - y0, dst=out_width, src=self.strides[0] * width),
-                Loop(x1 - x0, dst=1, src=self.strides[1]),
-            )
+            indices = [np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS]
+            depth = layer.config.depth(Memory.UOP)
+            for at in range(0, len(indices[0]), depth):
+                stream.alu(
+                    AluOp.MAX,
+                    Uops(*(index[at : at + depth] for index in indices)),
+                    Loop(y1 - y0, dst=out_width, src=self.strides[0] * width),
+                    Loop(x1 - x0, dst=1, src=self.strides[1]),
+                )
         for op, bound in clip_passes(self.output.lo, self.output.hi, (source.lo, source.hi)):
             stream.alu(op, base, inner=everything, imm=bound)
 
