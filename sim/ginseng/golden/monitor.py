@@ -31,7 +31,7 @@ from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.mailbox import COMMANDS, Cause, Command, EventType, Refusal, State
 from ginseng.isa.table import KEY_SLOTS, TENSOR_ROW, Domain, SlotUse, Source
 
-__all__ = ["DeviceIdentity", "Monitor", "attestation_public_key"]
+__all__ = ["Monitor"]
 
 #: What a command gives back.
 Answer: TypeAlias = tuple[Refusal, bytes]
@@ -47,26 +47,6 @@ _CAUSES: Final = MappingProxyType(
 #: Counters of the TEC, by register name.
 _TRAFFIC: Final = ("read_bytes", "write_bytes", "read_bursts", "write_bursts")
 _COUNT_BYTES: Final = 8
-
-
-def attestation_public_key(
-    config: SystemConfig, identity: DeviceIdentity, *, monitor_rom: bytes = MODEL_MONITOR_ROM
-) -> ec.EllipticCurvePublicKey:
-    """Return the key that a manufacturer certifies for this device and build.
-
-    Raises
-    ------
-    ConfigError
-        If the model has no root of the strength that ``config`` claims.
-
-    """
-    return attestation_key(
-        uds_register(config, identity),
-        bitstream_id=identity.bitstream_id,
-        digest=config.digest,
-        rom=hashlib.sha256(monitor_rom).digest(),
-        svn=identity.svn,
-    ).public_key()
 
 
 @dataclass

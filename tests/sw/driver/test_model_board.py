@@ -13,7 +13,7 @@ from ginseng.driver import (
 )
 from ginseng.driver.board import check_identity, read_register
 from ginseng.driver.boards.model import ModelBoard
-from ginseng.golden.monitor import DeviceIdentity
+from ginseng.golden.keygen import DeviceIdentity
 from ginseng.isa.config import CoreConfig
 from ginseng.isa.mailbox import State
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ginseng.driver.boards.model import ModelBoard
-from ginseng.golden.monitor import DeviceIdentity
+from ginseng.golden.keygen import DeviceIdentity
 from ginseng.isa.config import CoreConfig, RootStrength, TecConfig
 from ginseng.program import dumps, loads
 from ginseng.secureos import (

@@ -21,6 +21,7 @@ from ginseng.golden.keygen.ladder import (
     Ladder,
     UdsRegister,
     attestation_key,
+    attestation_public_key,
     uds_register,
 )
 from ginseng.golden.keygen.scalar import private_key
@@ -41,6 +42,7 @@ __all__ = [
     "StuckSource",
     "UdsRegister",
     "attestation_key",
+    "attestation_public_key",
     "private_key",
     "uds_register",
 ]

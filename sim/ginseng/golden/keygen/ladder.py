@@ -16,6 +16,7 @@ from ginseng.golden.keygen.scalar import private_key
 from ginseng.golden.port import Fatal
 from ginseng.isa.config import RootStrength, SystemConfig
 from ginseng.isa.errors import ConfigError
+from ginseng.isa.formats import MODEL_MONITOR_ROM
 from ginseng.isa.keygen import ATTESTATION_INFO, UDS_BYTES
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Ladder",
     "UdsRegister",
     "attestation_key",
+    "attestation_public_key",
     "uds_register",
 ]
 
@@ -210,3 +212,23 @@ class Ladder:
             raise Fatal("ladder: illegal step")
         self._rung += 1
         return secret
+
+
+def attestation_public_key(
+    config: SystemConfig, identity: DeviceIdentity, *, monitor_rom: bytes = MODEL_MONITOR_ROM
+) -> ec.EllipticCurvePublicKey:
+    """Return the key that a manufacturer certifies for this device and build.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no root of the strength that ``config`` claims.
+
+    """
+    return attestation_key(
+        uds_register(config, identity),
+        bitstream_id=identity.bitstream_id,
+        digest=config.digest,
+        rom=hashlib.sha256(monitor_rom).digest(),
+        svn=identity.svn,
+    ).public_key()

@@ -15,7 +15,7 @@ from ginseng.driver.board import Buffer
 from ginseng.driver.errors import BoardError, DeviceTimeoutError
 from ginseng.golden.attest import public_bytes
 from ginseng.golden.bare import BareDevice
-from ginseng.golden.monitor import DeviceIdentity, attestation_public_key
+from ginseng.golden.keygen import DeviceIdentity, attestation_public_key
 from ginseng.golden.protected import ProtectedDevice
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.formats import MODEL_MONITOR_ROM

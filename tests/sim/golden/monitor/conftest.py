@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ginseng.golden.dram import Dram
-from ginseng.golden.keygen import RandomSource
-from ginseng.golden.monitor import DeviceIdentity, Monitor
+from ginseng.golden.keygen import DeviceIdentity, RandomSource
+from ginseng.golden.monitor import Monitor
 from ginseng.isa.config import BusConfig, CoreConfig, Memory, SystemConfig, TecConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_nonce, loadkey_info, slot_info
 from ginseng.isa.insn import Opcode, instruction_set

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ginseng.golden.attest import public_bytes
-from ginseng.golden.monitor import attestation_public_key
+from ginseng.golden.keygen import attestation_public_key
 from ginseng.golden.vta.schedule import RandomScheduler
 from ginseng.isa.config import Memory
 from ginseng.isa.formats import ClaimLabel
