@@ -1,6 +1,6 @@
 """The intruder's deduction, against cases by hand and against a naive closure."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from protocol_model.terms import (
     Knowledge,
@@ -113,6 +113,13 @@ def test_deduction_agrees_with_the_naive_closure(messages: list[Term], goal: Ter
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(TERMS, max_size=5))
+@example(
+    [
+        aead(name("a"), name("nonce"), hashed(name("c"))),
+        name("a"),
+        aead(name("a"), name("nonce"), name("c")),
+    ]
+)
 def test_the_order_of_messages_does_not_matter(messages: list[Term]):
     one_by_one = Knowledge()
     for message in reversed(messages):

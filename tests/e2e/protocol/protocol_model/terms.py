@@ -211,9 +211,11 @@ class Knowledge:
                     todo.append(term.terms[1])
                 elif term.op is Op.AEAD or term.op is Op.HPKE:
                     closed.append(term)
-            # Open what the new terms gave a key for; that may give more keys.
+            # Open what the new terms gave a key for; that may give more keys. What could be built
+            # anyway is kept too, so that the order of learning leaves no trace in `terms`.
             now = Knowledge(frozenset(terms))
-            todo = [c.terms[2] for c in closed if not now.derives(c.terms[2]) and now._opens(c)]
+            inside = (c.terms[2] for c in closed if c.terms[2] not in terms and now._opens(c))
+            todo = [term for term in inside if term.op is not Op.CONST]
         return Knowledge(frozenset(terms))
 
     def _opens(self, sealed: Term) -> bool:
