@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from ginseng.benchmarks import reference
 from ginseng.compiler import compile_model, lower
 from ginseng.golden.dram import Dram
 from ginseng.golden.plain import PlainPort
@@ -17,76 +18,10 @@ from ginseng.isa.legality import check_program
 from ginseng.isa.table import Domain
 
 
-def round_shift(value, shift):
-    return (value + (1 << shift - 1 if shift else 0)) >> shift
-
-
-def image(x):
-    return x.reshape(*x.shape, 1, 1) if x.ndim == 2 else x
-
-
-def conv2d(node, x):
-    x = image(x)
-    top, left, bottom, right = node.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    weight = node.weight.astype(np.int64)
-    _, height, width = node.output.extents
-    acc = np.zeros((len(x), len(weight), height, width), np.int64)
-    for k in range(weight.shape[2]):
-        for l in range(weight.shape[3]):  # noqa: E741 -- as in the node's docstring
-            rows = k * node.dilation[0] + node.strides[0] * np.arange(height)
-            columns = l * node.dilation[1] + node.strides[1] * np.arange(width)
-            window = padded[:, :, rows][:, :, :, columns]
-            acc += np.einsum("nihw,oi->nohw", window, weight[:, :, k, l])
-    return round_shift(acc + node.bias.astype(np.int64)[:, None, None], node.shift)
-
-
-def dense(node, x):
-    acc = x.reshape(len(x), -1) @ node.weight.astype(np.int64).T + node.bias
-    return image(round_shift(acc, node.shift))
-
-
-def add(node, a, b):
-    return round_shift((image(a) << node.left[0]) + (image(b) << node.left[1]), node.shift)
-
-
-def clip(node, x):
-    return image(x)
-
-
-def max_pool(node, x):
-    x = image(x)
-    _, height, width = node.output.extents
-    out = np.full((*x.shape[:2], height, width), -1000)
-    for i in range(height):
-        for j in range(width):
-            y0, x0 = (p * s - q for p, s, q in zip((i, j), node.strides, node.padding, strict=True))
-            window = x[:, :, max(0, y0) : y0 + node.kernel[0], max(0, x0) : x0 + node.kernel[1]]
-            out[:, :, i, j] = window.max((2, 3))
-    return out
-
-
-def global_average_pool(node, x):
-    total = image(x).sum((2, 3), keepdims=True)
-    return (total + node.offset) * node.multiplier >> node.shift
-
-
-_KINDS = {f.__name__: f for f in (conv2d, dense, add, clip, max_pool, global_average_pool)}
-
-
 @pytest.fixture(scope="session")
 def evaluate():
     """Return a function from a graph and integer samples to integer outputs, all by name."""
-
-    def run(graph, samples):
-        values = {name: array.astype(np.int64) for name, array in samples.items()}
-        for node in graph.nodes:
-            raw = _KINDS[node.kind](node, *(values[name] for name in node.inputs))
-            out = np.clip(raw, node.output.lo, node.output.hi)
-            values[node.output.name] = out.reshape(len(out), *node.output.shape)
-        return {name: values[name] for name in graph.outputs}
-
-    return run
+    return reference.evaluate
 
 
 @dataclass(frozen=True)
