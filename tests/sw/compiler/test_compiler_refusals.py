@@ -317,3 +317,60 @@ def test_a_program_that_exceeds_table_or_bitmap_is_refused():
         lower(chain, SystemConfig(tec=TecConfig(table_entries=4)))
     with pytest.raises(CompilerError, match="bitmap"):
         lower(chain, SystemConfig(tec=TecConfig(bitmap_bits=4)))
+
+
+def relax_model(emit, shape, dtype="float32"):
+    """Return a module whose ``main`` is what ``emit`` makes of its one input."""
+    import tvm
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(shape, dtype))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(emit(relax, tvm, x)))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def channels_last(relax, tvm, x):
+    weight = relax.const(np.ones((3, 3, 3, 4), np.float32))
+    return relax.op.nn.conv2d(x, weight, data_layout="NHWC", kernel_layout="HWIO")
+
+
+@pytest.mark.parametrize(
+    ("emit", "shape", "dtype", "words"),
+    [
+        (channels_last, (1, 8, 8, 3), "float32", "export it as NCHW"),
+        (lambda r, t, x: r.op.nn.softmax(x), (1, 8), "float32", "cannot do nn.softmax"),
+        (lambda r, t, x: r.op.split(x, 2, 1), (1, 8), "float32", "no single tensor"),
+        (lambda r, t, x: r.op.nn.relu(x), (1, 8), "int8", "make it float32"),
+        (lambda r, t, x: r.op.nn.relu(x), (4, 8), "float32", "batch of 4"),
+        (lambda r, t, x: r.op.nn.relu(x), (1, 2, 3), "float32", "3 dimensions"),
+        (lambda r, t, x: r.op.reshape(x, (1, 2, 2, 2)), (1, 8), "float32", "only flattening"),
+    ],
+)
+def test_relax_functions_that_cannot_be_compiled_are_refused(emit, shape, dtype, words):
+    model = relax_model(emit, shape, dtype)
+    with pytest.raises(CompilerError) as refused:
+        compile_model(model, {"x": np.ones((2, *shape[1:]), np.float32)})
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_symbolic_batch_of_a_relax_function_is_bound():
+    import tvm
+    from tvm import relax
+
+    batch = tvm.tirx.Var("n", "int64")
+    model = relax_model(lambda r, t, x: r.op.nn.relu(x), (batch, 4, 5, 5))
+    assert isinstance(model["main"], relax.Function)
+    compiled = compile_model(model, {"x": RNG.normal(size=(3, 4, 5, 5))})
+    assert [n.kind for n in compiled.graph.nodes] == ["clip"]
+
+
+def test_a_module_without_main_is_refused():
+    import tvm
+
+    with pytest.raises(CompilerError, match="named main"):
+        compile_model(tvm.IRModule(), {})
