@@ -214,17 +214,24 @@ def _replay_input(session: LocalSession, samples: Mapping[str, NDArray[np.floati
         session.data_owner.open(device.collect(), run=sealed.run)
 
 
-def _roll_back_run(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:
-    """Restore all of DRAM as it was after an earlier run of the session."""
-    session.run(samples)
-    old = _snapshot(session)
-    session.run(samples)
+def _run_restored(
+    session: LocalSession, samples: Mapping[str, NDArray[np.floating]], old: NDArray[np.uint8]
+) -> None:
+    """Do one run whose DRAM is ``old`` when it starts."""
     sealed = session.data_owner.seal(samples)
     with _host(session) as device:
         device.place([sealed])
         _restore(session, old)
         device.execute()
         session.data_owner.open(device.collect(), run=sealed.run)
+
+
+def _roll_back_run(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:
+    """Restore all of DRAM as it was after an earlier run of the session."""
+    session.run(samples)
+    old = _snapshot(session)
+    session.run(samples)
+    _run_restored(session, samples, old)
 
 
 def _roll_back_session(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:
@@ -232,12 +239,7 @@ def _roll_back_session(session: LocalSession, samples: Mapping[str, NDArray[np.f
     session.run(samples)
     old = _snapshot(session)
     session.renew()
-    sealed = session.data_owner.seal(samples)
-    with _host(session) as device:
-        device.place([sealed])
-        _restore(session, old)
-        device.execute()
-        session.data_owner.open(device.collect(), run=sealed.run)
+    _run_restored(session, samples, old)
 
 
 def _foreign_key(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:
