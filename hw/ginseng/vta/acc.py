@@ -1,5 +1,7 @@
 """The accumulator scratchpad: two banks, so that readers run side by side (specification §3)."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -88,7 +90,7 @@ class Accumulators(wiring.Component):
         row = slice(1, None)
         reads, writes = [], []
         for name in ("even", "odd"):
-            bank = memory.Memory(shape=unsigned(width), depth=depth, init=[])
+            bank: Any = memory.Memory(shape=unsigned(width), depth=depth, init=[])
             m.submodules[name] = bank
             writes.append(bank.write_port(granularity=width // parts))
             reads.append(bank.read_port())

@@ -67,12 +67,13 @@ class Alu(wiring.Component):
         fields = ("dst", "last", "alu_op", "use_imm", "imm")
         # Second operand being read; steps that have it; first operand being read; both there;
         # partial result; result.
-        fetched = Signal(tag)
-        ahead = [Signal(tag, name=f"ahead_{n}") for n in range(_AHEAD)]
-        both, partial, result = Signal(tag), Signal(tag), Signal(tag)
-        m.submodules.operands = operands = memory.Memory(
-            shape=unsigned(element), depth=_AHEAD, init=[]
-        )
+        fetched: Any = Signal(tag)
+        ahead: list[Any] = [Signal(tag, name=f"ahead_{n}") for n in range(_AHEAD)]
+        both: Any = Signal(tag)
+        partial: Any = Signal(tag)
+        result: Any = Signal(tag)
+        operands: Any = memory.Memory(shape=unsigned(element), depth=_AHEAD, init=[])
+        m.submodules.operands = operands
         put = operands.write_port()
         get = operands.read_port(domain="comb")
 
@@ -102,7 +103,7 @@ class Alu(wiring.Component):
             get.addr.eq(head),
         ]
         m.d.sync += level.eq(level + fetched.valid - start)
-        next_step = Signal(tag)
+        next_step: Any = Signal(tag)
         with m.Switch(head):
             for n, entry in enumerate(ahead):
                 with m.Case(n):

@@ -1,5 +1,7 @@
 """The compute queue: LOAD of micro-ops and accumulators, GEMM, ALU, FINISH (specification §4)."""
 
+from typing import Any
+
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -115,9 +117,10 @@ class Compute(wiring.Component):
         m.submodules.walk = walk = Walk(self.config)
         m.submodules.gemm = gemm = Gemm(self.config, packed=self.packed)
         m.submodules.alu = alu = Alu(self.config)
-        m.submodules.uops = uops = memory.Memory(
+        uops: Any = memory.Memory(
             shape=uop_layout(self.config), depth=self.config.depth(Memory.UOP), init=[]
         )
+        m.submodules.uops = uops
 
         connect(m, engine.memory, flipped(self.memory))
         connect(m, alu.read_src, flipped(self.read_second))
@@ -321,10 +324,9 @@ class Compute(wiring.Component):
                 with m.If(retire.i.ready):
                     m.next = "Await-Retirement"
 
-            with m.State("Await-Retirement"):
-                with m.If(retire.empty):
-                    m.d.comb += self.finish.eq(1)
-                    m.next = "Wait-Tokens"
+            with m.State("Await-Retirement"), m.If(retire.empty):
+                m.d.comb += self.finish.eq(1)
+                m.next = "Wait-Tokens"
 
             with m.State("Sum-Extents"):
                 m.next = "Multiply-Extents"

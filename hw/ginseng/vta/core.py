@@ -1,12 +1,13 @@
 """The VTA core: fetch, three queues with tokens, scratchpads (VTA specification §3, §4)."""
 
-from typing import Final
+from typing import Any, Final
 
-from amaranth import Cat, Module, Mux, Signal, unsigned
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ginseng.bus.port import MemorySignature
+from ginseng.flow.queue import Queue
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, MemInsn, Opcode
 from ginseng.vta.acc import Accumulators
@@ -15,7 +16,6 @@ from ginseng.vta.dispatch import Dispatch
 from ginseng.vta.engine import piece_bits
 from ginseng.vta.fetch import Fetch
 from ginseng.vta.load import Load
-from ginseng.vta.queue import Queue
 from ginseng.vta.store import Store
 from ginseng.vta.tokens import TokenCounter
 
@@ -95,7 +95,10 @@ class Core(wiring.Component):
         m.submodules.dispatch = dispatch = Dispatch()
         word = unsigned(8 * INSN_BYTES)
         queues = [Queue(word, self.queue_depth) for _ in range(3)]
-        m.submodules.load_queue, m.submodules.compute_queue, m.submodules.store_queue = queues
+        # What a program leaves in the queues is dropped when the next one starts.
+        launch = Signal()
+        for name, queue in zip(("load", "compute", "store"), queues, strict=True):
+            m.submodules[f"{name}_queue"] = ResetInserter(launch)(queue)
         m.submodules.load = load = Load(config, bus)
         m.submodules.compute = compute = Compute(config, bus, packed=self.packed)
         m.submodules.store = store = Store(config, bus)
@@ -130,7 +133,7 @@ class Core(wiring.Component):
         ]
 
         running, flows = Signal(), Signal()
-        launch, failed, stuck, unfinished = Signal(), Signal(), Signal(), Signal()
+        failed, stuck, unfinished = Signal(), Signal(), Signal()
         m.d.comb += [
             dispatch.i.payload.eq(fetch.o.payload),
             dispatch.i.valid.eq(fetch.o.valid & flows),
@@ -145,7 +148,6 @@ class Core(wiring.Component):
                 unit.i.payload.eq(queue.o.payload),
                 unit.i.valid.eq(queue.o.valid & running),
                 queue.o.ready.eq(unit.i.ready & running),
-                queue.flush.eq(launch),
                 unit.halt.eq(self.fault),
             ]
 
@@ -153,7 +155,7 @@ class Core(wiring.Component):
         m.d.comb += [
             failed.eq(
                 Cat(
-                    *(unit.fault for unit in (dispatch, load, compute, store)),
+                    *(dispatch.fault, load.fault, compute.fault, store.fault),
                     *(counter.fault for counter in tokens.values()),
                     port.fault,
                     stuck,
@@ -188,21 +190,22 @@ class Core(wiring.Component):
             )
 
         with m.FSM():
-            with m.State("Await-Start"):
-                with m.If(self.start & ~self.fault):
-                    m.d.comb += launch.eq(1)
-                    m.d.sync += self.done.eq(0)
-                    m.next = "Run-Program"
+            with m.State("Await-Start"), m.If(self.start & ~self.fault):
+                m.d.comb += launch.eq(1)
+                m.d.sync += self.done.eq(0)
+                m.next = "Run-Program"
 
             with m.State("Run-Program"):
                 m.d.comb += running.eq(1)
                 with m.If(compute.finish):
                     m.next = "Drain-Transfers"
 
-            with m.State("Drain-Transfers"):
-                with m.If(fetch.quiet & load.idle & store.idle & ~self.fault):
-                    m.d.sync += self.done.eq(1)
-                    m.next = "Await-Start"
+            with (
+                m.State("Drain-Transfers"),
+                m.If(fetch.quiet & load.idle & store.idle & ~self.fault),
+            ):
+                m.d.sync += self.done.eq(1)
+                m.next = "Await-Start"
 
         return m
 
@@ -210,7 +213,7 @@ class Core(wiring.Component):
         """Make INP or WGT: written by a load engine, read by GEMM."""
         bits = 8 * self.config.element_bytes(kind)
         piece = piece_bits(self.config, self.bus, kind)
-        pad = memory.Memory(shape=unsigned(bits), depth=self.config.depth(kind), init=[])
+        pad: Any = memory.Memory(shape=unsigned(bits), depth=self.config.depth(kind), init=[])
         name = kind.name.lower()
         m.submodules[name] = pad
         write, read = pad.write_port(granularity=piece), pad.read_port()

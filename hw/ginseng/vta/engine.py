@@ -7,10 +7,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.port import ReadPort
+from ginseng.flow.queue import Queue
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import MemInsn
 from ginseng.isa.transfer import Direction
-from ginseng.vta.queue import Queue
 
 __all__ = ["Engine", "piece_bits", "piece_layout"]
 
@@ -107,7 +107,7 @@ class Engine(wiring.Component):
         ]
 
         head = queue.o.payload
-        m.d.comb += [self.head.eq(head), self.busy.eq(~queue.empty)]
+        m.d.comb += [self.head.eq(head), self.busy.eq(queue.level != 0)]
 
         row, column = Signal(17), Signal(17)
         address = Signal(16)

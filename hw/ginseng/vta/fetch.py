@@ -2,15 +2,15 @@
 
 from typing import Final
 
-from amaranth import Module, Mux, Signal, unsigned
+from amaranth import Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.port import ReadPort
+from ginseng.flow.queue import Queue
 from ginseng.isa.config import BusConfig, Memory
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.transfer import Direction
-from ginseng.vta.queue import Queue
 
 __all__ = ["FETCH_INSNS", "Fetch"]
 
@@ -59,7 +59,8 @@ class Fetch(wiring.Component):
 
         word = 8 * INSN_BYTES
         depth = 2 * FETCH_INSNS
-        m.submodules.queue = queue = Queue(unsigned(word), depth)
+        queue = Queue(unsigned(word), depth, block_ram=True)
+        m.submodules.queue = ResetInserter(self.start)(queue)
 
         wiring.connect(m, queue.o, wiring.flipped(self.o))
 
@@ -138,7 +139,6 @@ class Fetch(wiring.Component):
         with m.If(brought):
             m.d.sync += unseen.eq(unseen - 1)
 
-        m.d.comb += queue.flush.eq(self.start)
         with m.If(self.start):
             m.d.sync += [
                 unasked.eq(self.insn_count),

@@ -1,5 +1,8 @@
 """GEMM: one step per cycle, at any distance of re-use (VTA specification §6)."""
 
+from itertools import pairwise
+from typing import Any
+
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -74,11 +77,11 @@ class Gemm(wiring.Component):
 
         # A step accompanies its operands: memory, then the stages of the product.
         tag = data.StructLayout({"valid": 1, "dst": step.dst.shape(), "reset": 1, "last": 1})
-        stages = [Signal(tag, name=f"stage_{n}") for n in range(1 + DOT_LATENCY)]
+        stages: list[Any] = [Signal(tag, name=f"stage_{n}") for n in range(1 + DOT_LATENCY)]
         m.d.sync += stages[0].valid.eq(self.i.valid)
         with m.If(self.i.valid):
             m.d.sync += [stages[0][k].eq(step[k]) for k in ("dst", "reset", "last")]
-        for before, after in zip(stages, stages[1:], strict=False):
+        for before, after in pairwise(stages):
             m.d.sync += after.valid.eq(before.valid)
             with m.If(before.valid):
                 m.d.sync += [after[k].eq(before[k]) for k in ("dst", "reset", "last")]
@@ -88,7 +91,8 @@ class Gemm(wiring.Component):
         reading, adding = stages[-2], stages[-1]
         lanes = lanes_layout(self.config)
         result, previous = Signal(lanes), Signal(lanes)
-        result_tag, previous_tag = Signal(tag), Signal(tag)
+        result_tag: Any = Signal(tag)
+        previous_tag: Any = Signal(tag)
         m.d.comb += [
             self.read.enable.eq(
                 reading.valid & ~reading.reset & ~(adding.valid & (adding.dst == reading.dst))

@@ -128,10 +128,9 @@ class Load(wiring.Component):
                 with m.Else():
                     m.next = "Await-Room"
 
-            with m.State("Await-Room"):
-                # Room in the retirement queue stays, so that valid once raised stays as well.
-                with m.If(retire.i.ready):
-                    m.next = "Issue-Load"
+            # Room in the retirement queue stays, so that valid once raised stays as well.
+            with m.State("Await-Room"), m.If(retire.i.ready):
+                m.next = "Issue-Load"
 
             with m.State("Issue-Load"):
                 m.d.comb += [

@@ -4,7 +4,7 @@ from amaranth import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.vta.queue import Queue
+from ginseng.flow.queue import Queue
 
 __all__ = ["Retire", "retirement"]
 
@@ -50,7 +50,7 @@ class Retire(wiring.Component):
                 "push_prev": Out(1),
                 "push_next": Out(1),
                 #: Out: nothing is under way.
-                "empty": Out(1, init=1),
+                "empty": Out(1),
             }
         )
 
@@ -67,7 +67,7 @@ class Retire(wiring.Component):
         met = Signal()
         m.d.comb += [
             met.eq(1),
-            self.empty.eq(queue.empty),
+            self.empty.eq(queue.level == 0),
             self.retired.eq(queue.o.valid & met & ~self.halt),
             queue.o.ready.eq(self.retired),
             self.push_prev.eq(self.retired & head.push_prev),

@@ -1,15 +1,15 @@
-"""The store queue: low bytes of accumulators to DRAM (VTA specification §8; TEC specification §5)."""
+"""The store queue: low bytes of accumulators to DRAM (VTA specification §8)."""
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.port import READ_COUNT_BITS, WritePort
+from ginseng.flow.queue import Queue
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, MemInsn
 from ginseng.isa.transfer import Direction
 from ginseng.vta.acc import ReadAccess
-from ginseng.vta.queue import Queue
 from ginseng.vta.retire import Retire
 from ginseng.vta.span import Span
 

@@ -1,6 +1,8 @@
 """The triple loop of GEMM and ALU: the indices of every step (VTA specification §6, §7)."""
 
-from amaranth import Module, Mux, Signal, unsigned
+from typing import Any
+
+from amaranth import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -80,7 +82,7 @@ class Walk(wiring.Component):
         bits = _index_bits(self.config)
         operands = tuple(bits)
 
-        command = Signal(walk_layout(self.config))
+        command: Any = Signal(walk_layout(self.config))
         active = Signal()
         uop = Signal(self.config.log_depth(Memory.UOP))
         inner, outer = Signal(14), Signal(14)
@@ -127,7 +129,7 @@ class Walk(wiring.Component):
                 ]
 
         # One cycle later the micro-op is there.
-        read = Signal(step_layout(self.config))
+        read: Any = Signal(step_layout(self.config))
         read_offset = {k: Signal(bits[k] + 3, name=f"{k}_read_offset") for k in operands}
         read_valid = Signal()
         with m.If(advance):
@@ -140,7 +142,7 @@ class Walk(wiring.Component):
                     *(read_offset[k].eq(offset[k]) for k in operands),
                 ]
 
-        step = Signal(step_layout(self.config))
+        step: Any = Signal(step_layout(self.config))
         step_valid, outside = Signal(), Signal()
         indices = {k: Signal(bits[k] + 4, name=f"{k}_index") for k in operands}
         m.d.comb += [indices[k].eq(read_offset[k] + self.uop[k]) for k in operands]
