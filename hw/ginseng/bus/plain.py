@@ -1,0 +1,180 @@
+"""The plain DMA: memory without protection, absolute addresses (VTA specification §5)."""
+
+from typing import Any
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.bus.axi import AxiSignature, Response
+from ginseng.bus.plan import Planner, bases_layout
+from ginseng.bus.port import MemorySignature
+from ginseng.bus.reader import Reader
+from ginseng.bus.shapes import READERS, DmaShapes
+from ginseng.bus.writer import Writer
+from ginseng.flow.arbiter import RoundRobin
+from ginseng.isa.config import BusConfig, CoreConfig
+from ginseng.isa.transfer import Client
+
+__all__ = ["COUNTERS", "PlainDma"]
+
+#: What the DMA counts; names as in the register map.
+COUNTERS = ("read_bytes", "write_bytes", "read_bursts", "write_bursts")
+_COUNTED = (Client.COMPUTE, Client.INP, Client.WGT)
+
+
+class PlainDma(wiring.Component):
+    """Answers the core from an AXI memory.
+
+    The byte address of element e is ``base + e * element bytes``, the product modulo 2**32. Rows
+    that follow one another are one; bursts are INCR, at most `BusConfig.burst_bytes`, never across
+    4 KiB. Up to `BusConfig.outstanding_reads` and ``outstanding_writes`` bursts are open; reads are
+    granted round-robin per burst, and only when the client's own buffer has room, so no client
+    waits for another's sink. A descriptor is taken while earlier ones are in flight; from
+    descriptor to address pass five cycles where nothing is in the way, from data to beat two.
+
+    A response other than OKAY, data or responses that nobody asked for, a wrong ``last``, an
+    access outside the window of `BusConfig`, an unknown memory type and a base register that is
+    not a multiple of 16 bytes (of a micro-op, for ``uop`` and ``acc``) raise ``memory.fault`` until
+    reset. Then nothing new begins, nothing completes, and open bursts are ended as the bus wants
+    it, without writing.
+
+    Parameters
+    ----------
+    core : CoreConfig
+    bus : BusConfig
+
+    """
+
+    #: The core's side.
+    memory: Any
+    #: AXI, the manager's side.
+    axi: Any
+    #: In: base registers, constant while anything is in flight.
+    bases: data.View
+    #: In: set the counters to zero.
+    clear: Signal
+    #: In: end as after a fault; a reset may follow when ``idle``.
+    halt: Signal
+    #: Out: no burst is open.
+    idle: Signal
+    #: Out: whole beats asked for, in bytes.
+    read_bytes: Signal
+    #: Out: bytes written, those without strobe not counted.
+    write_bytes: Signal
+    #: Out: bursts.
+    read_bursts: Signal
+    write_bursts: Signal
+
+    def __init__(self, core: CoreConfig, bus: BusConfig) -> None:
+        self.shapes = DmaShapes(core, bus)
+        super().__init__(
+            {
+                "memory": In(MemorySignature(bus)),
+                "axi": Out(AxiSignature(bus)),
+                "bases": In(bases_layout()),
+                "clear": In(1),
+                "halt": In(1),
+                "idle": Out(1),
+                **{name: Out(64) for name in COUNTERS},
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        shapes, bus = self.shapes, self.shapes.bus
+        m.submodules.planner = planner = Planner(shapes)
+        readers = [Reader(shapes, client) for client in READERS]
+        for reader in readers:
+            m.submodules[reader.client.name.lower()] = reader
+        m.submodules.store = writer = Writer(shapes)
+        # One shape for all requests: which granules are meant stays with the reader.
+        address = data.StructLayout(
+            {"beat": readers[0].request.p.beat.shape(), "beats": range(shapes.burst_beats + 1)}
+        )
+        m.submodules.arbiter = arbiter = RoundRobin(address, len(readers))
+
+        stop = Signal()
+        for client, part in zip(Client, [*readers, writer], strict=True):
+            port = getattr(self.memory, client.name.lower())
+            wanted = port.descriptor.p.transfer if client is Client.STORE else port.descriptor.p
+            wiring.connect(m, planner.o[client], part.plan)
+            m.d.comb += [
+                planner.i[client].p.eq(wanted),
+                planner.i[client].valid.eq(port.descriptor.valid & ~stop),
+                port.descriptor.ready.eq(planner.i[client].ready),
+                planner.room[client].eq(part.room),
+                part.begin.eq(planner.taken[client]),
+                part.empty.eq(planner.empty),
+                part.stop.eq(stop),
+                port.done.eq(part.done),
+            ]
+        m.d.comb += planner.bases.eq(self.bases)
+
+        opened = Signal(range(bus.outstanding_reads + 1))
+        closed = Signal()
+        answer = self.axi.r.p
+        request = arbiter.o.p
+        m.d.comb += [
+            arbiter.enable.eq((opened != bus.outstanding_reads) & ~stop),
+            self.axi.ar.valid.eq(arbiter.o.valid),
+            arbiter.o.ready.eq(self.axi.ar.ready),
+            self.axi.ar.p.id.eq(request.source),
+            self.axi.ar.p.address.eq(request.item.beat << shapes.log_beat),
+            self.axi.ar.p.length.eq(request.item.beats - 1),
+            self.axi.r.ready.eq(1),
+            closed.eq(self.axi.r.valid & answer.last & (opened != 0)),
+        ]
+        m.d.sync += opened.eq(opened + arbiter.taken - closed)
+
+        for n, reader in enumerate(readers):
+            port = getattr(self.memory, reader.client.name.lower())
+            m.d.comb += [
+                arbiter.i[n].valid.eq(reader.request.valid),
+                arbiter.i[n].p.beat.eq(reader.request.p.beat),
+                arbiter.i[n].p.beats.eq(reader.request.p.beats),
+                reader.request.ready.eq(arbiter.i[n].ready),
+                reader.data.valid.eq(self.axi.r.valid & (answer.id == n)),
+                reader.data.p.data.eq(answer.data),
+                reader.data.p.last.eq(answer.last),
+            ]
+            wiring.connect(m, reader.beat, wiring.flipped(port.beat))
+        wiring.connect(m, wiring.flipped(self.memory.store.beat), writer.beat)
+        wiring.connect(m, writer.aw, wiring.flipped(self.axi.aw))
+        wiring.connect(m, writer.w, wiring.flipped(self.axi.w))
+        wiring.connect(m, wiring.flipped(self.axi.b), writer.b)
+
+        wrong = Signal()
+        m.d.comb += [
+            wrong.eq(
+                self.axi.r.valid
+                & ((answer.response != Response.OKAY) | (answer.id >= len(readers)))
+            ),
+            stop.eq(self.memory.fault | self.halt),
+            self.idle.eq((opened == 0) & writer.idle),
+        ]
+        m.d.sync += self.memory.fault.eq(
+            self.memory.fault | wrong | Cat(part.fault for part in [*readers, writer]).any()
+        )
+
+        issued = sum(planner.taken[client] for client in _COUNTED)
+        m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
+        taken_beats = Signal(range(shapes.burst_beats + 1))
+        for n in range(len(readers)):
+            with m.If(arbiter.i[n].ready):
+                m.d.comb += taken_beats.eq(arbiter.i[n].p.beats)
+        with m.If(arbiter.taken):
+            m.d.sync += [
+                self.read_bytes.eq(self.read_bytes + (taken_beats << shapes.log_beat)),
+                self.read_bursts.eq(self.read_bursts + 1),
+            ]
+        with m.If(writer.counted):
+            m.d.sync += [
+                self.write_bytes.eq(self.write_bytes + writer.nbytes),
+                self.write_bursts.eq(self.write_bursts + 1),
+            ]
+        with m.If(self.clear):
+            m.d.sync += [getattr(self, name).eq(0) for name in COUNTERS]
+
+        return m

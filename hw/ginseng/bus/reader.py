@@ -1,0 +1,140 @@
+"""Reads for one client: bursts with room reserved, dense beats in order."""
+
+from amaranth import Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.bus.burst import Cut, Rows
+from ginseng.bus.flight import Flight
+from ginseng.bus.realign import Pack
+from ginseng.bus.shapes import DmaShapes
+from ginseng.flow.queue import Queue
+from ginseng.isa.transfer import Client
+
+__all__ = ["Reader"]
+
+
+class Reader(wiring.Component):
+    """Answers one reading client of the plain DMA.
+
+    A burst is requested only when the buffer has room for all of it, so data are always accepted
+    and no client ever waits for another one's sink. From a plan to its request pass two cycles,
+    from data to the client two.
+
+    Parameters
+    ----------
+    shapes : DmaShapes
+    client : Client
+
+    """
+
+    #: In: plans.
+    plan: stream.Interface
+    #: Out: bursts.
+    request: stream.Interface
+    #: In: ``{data, last}``: the beats of this client's bursts; always taken.
+    data: stream.Interface
+    #: Out: dense beats.
+    beat: stream.Interface
+    #: In: a descriptor was taken, and whether it moves nothing.
+    begin: Signal
+    empty: Signal
+    #: In: request and complete nothing any more, discard what comes.
+    stop: Signal
+    #: Out: one more descriptor can be taken.
+    room: Signal
+    #: Out: a descriptor completes.
+    done: Signal
+    #: Out: an illegal plan was met, or data that nobody asked for come.
+    fault: Signal
+
+    def __init__(self, shapes: DmaShapes, client: Client) -> None:
+        self.shapes = shapes
+        self.client = client
+        #: Beats of the buffer: twice the longest burst, and what hides 128 cycles of latency.
+        self.buffer_beats = max(2 * shapes.burst_beats, 128)
+        raw = data.StructLayout({"data": shapes.bus.data_bits, "last": 1})
+        super().__init__(
+            {
+                "plan": In(stream.Signature(shapes.plan)),
+                "request": Out(stream.Signature(shapes.burst(client))),
+                "data": In(stream.Signature(raw, always_ready=True)),
+                "beat": Out(stream.Signature(unsigned(shapes.bus.data_bits))),
+                "begin": In(1),
+                "empty": In(1),
+                "stop": In(1),
+                "room": Out(1),
+                "done": Out(1),
+                "fault": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        shapes, client = self.shapes, self.client
+        piece = shapes.piece(client)
+        burst = shapes.burst(client)
+        m.submodules.rows = rows = Rows(shapes, client)
+        m.submodules.cut = cut = Cut(shapes, client)
+        m.submodules.records = records = Queue(burst, shapes.bus.outstanding_reads + 2)
+        m.submodules.buffer = buffer = Queue(piece, self.buffer_beats, block_ram=True)
+        m.submodules.pack = pack = Pack(shapes, client)
+        m.submodules.flight = flight = Flight()
+
+        wiring.connect(m, wiring.flipped(self.plan), rows.i)
+        wiring.connect(m, rows.o, cut.i)
+        m.d.comb += [
+            flight.begin.eq(self.begin),
+            flight.empty.eq(self.empty),
+            flight.stop.eq(self.stop),
+            self.room.eq(flight.room),
+            self.done.eq(flight.done),
+        ]
+
+        # Requests, with room in the buffer reserved.
+        free = Signal(range(self.buffer_beats + 1), init=self.buffer_beats)
+        allowed = Signal()
+        requested = Signal()
+        popped = Signal()
+        m.d.comb += [
+            allowed.eq(~self.stop & records.i.ready & (free >= cut.o.p.beats)),
+            self.request.p.eq(cut.o.p),
+            self.request.valid.eq(cut.o.valid & allowed),
+            cut.o.ready.eq(self.request.ready & allowed),
+            requested.eq(self.request.valid & self.request.ready),
+            records.i.p.eq(cut.o.p),
+            records.i.valid.eq(requested),
+            popped.eq(buffer.o.valid & buffer.o.ready),
+        ]
+        m.d.sync += free.eq(free - Mux(requested, cut.o.p.beats, 0) + popped)
+
+        # Data: which granules are meant.
+        seen = Signal(range(shapes.burst_beats))
+        record = records.o.p
+        last = Signal()
+        wrong = Signal()
+        m.d.comb += [
+            last.eq(seen == record.beats - 1),
+            wrong.eq(self.data.valid & (~records.o.valid | (last != self.data.p.last))),
+            buffer.i.valid.eq(self.data.valid & ~self.stop),
+            buffer.i.p.data.eq(self.data.p.data),
+            buffer.i.p.first.eq(Mux(seen == 0, record.first, 0)),
+            buffer.i.p.end.eq(Mux(last, record.end, shapes.granules(client))),
+            buffer.i.p.final.eq(last & record.final),
+            records.o.ready.eq(self.data.valid & last),
+        ]
+        with m.If(self.data.valid):
+            m.d.sync += seen.eq(Mux(last, 0, seen + 1))
+        m.d.comb += self.fault.eq(cut.fault | wrong)
+
+        # Dense beats.
+        wiring.connect(m, buffer.o, pack.i)
+        m.d.comb += [
+            self.beat.p.eq(pack.o.p.data),
+            self.beat.valid.eq(pack.o.valid),
+            pack.o.ready.eq(self.beat.ready),
+            flight.finish.eq(pack.o.valid & pack.o.ready & pack.o.p.last),
+        ]
+
+        return m

@@ -1,0 +1,162 @@
+"""The register bank: the host's AXI4-Lite side, built from the register map of the contract."""
+
+from typing import Any, Final
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.isa.config import SystemConfig
+from ginseng.isa.registers import Access, Register, register_map
+
+__all__ = ["LitePins", "RegisterBank"]
+
+#: The map fits one page.
+_ADDRESS_BITS: Final = 12
+#: More bytes than these are a window, which belongs to the block behind it.
+_WINDOW_BYTES: Final = 64
+
+
+class LitePins(wiring.Signature):
+    """AXI4-Lite of 32-bit words, one signal per AXI name, the manager's side."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "awaddr": Out(_ADDRESS_BITS),
+                "awprot": Out(3),
+                "awvalid": Out(1),
+                "awready": In(1),
+                "wdata": Out(32),
+                "wstrb": Out(4),
+                "wvalid": Out(1),
+                "wready": In(1),
+                "bresp": In(2),
+                "bvalid": In(1),
+                "bready": Out(1),
+                "araddr": Out(_ADDRESS_BITS),
+                "arprot": Out(3),
+                "arvalid": Out(1),
+                "arready": In(1),
+                "rdata": In(32),
+                "rresp": In(2),
+                "rvalid": In(1),
+                "rready": Out(1),
+            }
+        )
+
+
+class RegisterBank(wiring.Component):
+    """Gives the host the registers of a build; windows are left out.
+
+    One write and one read at a time; every response is OKAY. A word that does not exist, or that
+    the host may not read, reads as zero; a write to a word that it may not write does nothing.
+    Bytes without strobe keep their value, in ``control`` they count as zero.
+
+    Each register is a port of its name and size:
+
+    * what the host may only read: an input, what it reads;
+    * what it may write and read back: an output, what it wrote, zero after ``clear`` and reset;
+    * ``control``: an input, what it reads. What is written is on ``written`` while
+      ``control_strobe`` is high, for one cycle; what the host may only write likewise.
+
+    Parameters
+    ----------
+    config : SystemConfig
+
+    """
+
+    #: AXI4-Lite, the subordinate's side.
+    s_axi: Any
+    #: In: set every register that the host can read back to zero.
+    clear: Signal
+    #: Out: the word being written.
+    written: Signal
+
+    def __init__(self, config: SystemConfig) -> None:
+        self._registers = [
+            register
+            for register in register_map(config).registers
+            if register.nbytes <= _WINDOW_BYTES
+        ]
+        ports: dict[str, Any] = {"s_axi": In(LitePins()), "clear": In(1), "written": Out(32)}
+        for register in self._registers:
+            if self._readable(register):
+                direction = Out if self._stored(register) else In
+                ports[register.name] = direction(8 * register.nbytes)
+            if self._strobed(register):
+                ports[f"{register.name}_strobe"] = Out(1)
+        super().__init__(ports)
+
+    @staticmethod
+    def _readable(register: Register) -> bool:
+        return register.access is not Access.WRITE
+
+    @staticmethod
+    def _stored(register: Register) -> bool:
+        """Whether the bank holds what the host wrote; fields of a word belong to hardware."""
+        return register.access is Access.READ_WRITE and register.shape is None
+
+    def _strobed(self, register: Register) -> bool:
+        return register.access is not Access.READ and not self._stored(register)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        bus = self.s_axi
+
+        # Writes: address and data are taken together, the response follows.
+        writes = Signal()
+        merged = Signal(32)
+        m.d.comb += [
+            writes.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
+            bus.awready.eq(writes),
+            bus.wready.eq(writes),
+            self.written.eq(
+                Cat(Mux(bus.wstrb[n], bus.wdata.word_select(n, 8), 0) for n in range(4))
+            ),
+        ]
+        with m.If(writes):
+            m.d.sync += bus.bvalid.eq(1)
+        with m.Elif(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+
+        def merge(old):
+            return Cat(
+                Mux(bus.wstrb[n], bus.wdata.word_select(n, 8), old.word_select(n, 8))
+                for n in range(4)
+            )
+
+        with m.Switch(bus.awaddr[2:]):
+            for register in self._registers:
+                if self._stored(register):
+                    port = getattr(self, register.name)
+                    for n in range(register.nbytes // 4):
+                        with m.Case((register.offset >> 2) + n), m.If(writes):
+                            word = port[32 * n : 32 * (n + 1)]
+                            m.d.comb += merged.eq(merge(word))
+                            m.d.sync += word.eq(merged)
+                elif self._strobed(register):
+                    with m.Case(register.offset >> 2):
+                        m.d.comb += getattr(self, f"{register.name}_strobe").eq(writes)
+        with m.If(self.clear):
+            m.d.sync += [
+                getattr(self, register.name).eq(0)
+                for register in self._registers
+                if self._stored(register)
+            ]
+
+        # Reads.
+        m.d.comb += bus.arready.eq(~bus.rvalid)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0)]
+            with m.Switch(bus.araddr[2:]):
+                for register in filter(self._readable, self._registers):
+                    port = getattr(self, register.name)
+                    for n in range(register.nbytes // 4):
+                        with m.Case((register.offset >> 2) + n):
+                            m.d.sync += bus.rdata.eq(port[32 * n : 32 * (n + 1)])
+        with m.Elif(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+
+        return m

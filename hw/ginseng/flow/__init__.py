@@ -1,0 +1,1 @@
+"""Streams: queue, skid buffer, arbiter, width conversion."""

@@ -1,0 +1,103 @@
+"""Streams that wait: a queue in memory, and a buffer of two registers."""
+
+from typing import Any
+
+from amaranth import Module, Shape, Signal
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Queue", "Skid"]
+
+
+class Queue(wiring.Component):
+    """Holds up to ``depth`` items, in order.
+
+    Takes and gives one item per cycle. An item can be given the cycle after it was taken, with
+    ``block_ram`` two cycles after.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Of the payload.
+    depth : int
+        Items.
+    block_ram : bool
+        Whether reading may be synchronous, so that the memory may be a block RAM.
+
+    """
+
+    #: In: items.
+    i: stream.Interface
+    #: Out: the same items.
+    o: stream.Interface
+    #: Out: items held.
+    level: Signal
+
+    def __init__(self, shape: Any, depth: int, *, block_ram: bool = False) -> None:
+        self.shape = shape
+        self.depth = depth
+        self.block_ram = block_ram
+        super().__init__(
+            {
+                "i": In(stream.Signature(shape)),
+                "o": Out(stream.Signature(shape)),
+                "level": Out(range(depth + 1)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        kind: Any = fifo.SyncFIFOBuffered if self.block_ram else fifo.SyncFIFO
+        m.submodules.memory = memory = kind(width=Shape.cast(self.shape).width, depth=self.depth)
+
+        m.d.comb += [
+            memory.w_data.eq(self.i.p),
+            memory.w_en.eq(self.i.valid),
+            self.i.ready.eq(memory.w_rdy),
+            self.o.p.eq(memory.r_data),
+            self.o.valid.eq(memory.r_rdy),
+            memory.r_en.eq(self.o.ready),
+            self.level.eq(memory.level),
+        ]
+
+        return m
+
+
+class Skid(wiring.Component):
+    """Cuts every combinational path of a stream, at full rate, with one cycle of latency.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Of the payload.
+
+    """
+
+    #: In: items.
+    i: stream.Interface
+    #: Out: the same items.
+    o: stream.Interface
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        held = Signal.like(self.o.p)
+        holds = Signal()
+
+        m.d.comb += self.i.ready.eq(~holds)
+
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [self.o.valid.eq(self.i.valid | holds), holds.eq(0)]
+            with m.If(holds):
+                m.d.sync += self.o.p.eq(held)
+            with m.Else():
+                m.d.sync += self.o.p.eq(self.i.p)
+        with m.Elif(self.i.valid & ~holds):
+            m.d.sync += [held.eq(self.i.p), holds.eq(1)]
+
+        return m

@@ -1,0 +1,147 @@
+"""The bare build: core, plain DMA and registers (VTA specification §10.1)."""
+
+from typing import Any
+
+from amaranth import Module, ResetInserter, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.bus.axi import AxiPins, connect_pins
+from ginseng.bus.plain import COUNTERS, PlainDma
+from ginseng.bus.plan import BASES
+from ginseng.bus.registers import LitePins, RegisterBank
+from ginseng.isa.config import SystemConfig
+from ginseng.isa.errors import ConfigError
+from ginseng.isa.insn import INSN_BYTES
+from ginseng.isa.registers import MAGIC, Build, ControlWord
+from ginseng.vta.core import Core
+
+__all__ = ["BareSoc"]
+
+_INSN_SHIFT = (INSN_BYTES - 1).bit_length()
+
+
+class BareSoc(wiring.Component):
+    """A device without protection: what `ginseng.golden.bare.BareDevice` models.
+
+    A write of ``control.launch`` starts the program; while one runs, and after a fault, it is
+    ignored. A reset ends open bursts as the bus wants it before the device serves again, which the
+    host does not notice: a launch in that time waits.
+
+    Parameters
+    ----------
+    config : SystemConfig
+        With ``tec=None``.
+    packed : bool
+        Whether two products of the core share a multiplier.
+
+    Raises
+    ------
+    ConfigError
+        If ``config`` has a TEC.
+
+    """
+
+    #: The host's side, the subordinate's view.
+    s_axi: Any
+    #: Memory, the manager's view.
+    m_axi: Any
+    #: Out: the program is done, or there is a fault.
+    irq: Signal
+
+    def __init__(self, config: SystemConfig, *, packed: bool = False) -> None:
+        if config.tec is not None:
+            raise ConfigError(
+                "BareSoc is a build without protection, not one with a TecConfig; "
+                "use SystemConfig(tec=None)"
+            )
+        self.config = config
+        self.packed = packed
+        super().__init__(
+            {
+                "s_axi": In(LitePins()),
+                "m_axi": Out(AxiPins(config.bus)),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self.config
+        core = Core(config.core, config.bus, packed=self.packed)
+        dma = PlainDma(config.core, config.bus)
+        core_reset, dma_reset = Signal(), Signal()
+        m.submodules.core = ResetInserter(core_reset)(core)
+        m.submodules.dma = ResetInserter(dma_reset)(dma)
+        m.submodules.bank = bank = RegisterBank(config)
+
+        wiring.connect(m, core.memory, dma.memory)
+        wiring.connect(m, wiring.flipped(self.s_axi), bank.s_axi)
+        connect_pins(m, self.m_axi, dma.axi, config.bus)
+        for base in set(BASES.values()):
+            m.d.comb += dma.bases[base].eq(getattr(bank, f"{base}_base"))
+
+        control = Signal(ControlWord)
+        written = data.View(ControlWord, bank.written[: len(control.as_value())])
+        running, waiting, done, refused = Signal(), Signal(), Signal(), Signal()
+        cycles = Signal(64)
+        start, resets, draining = Signal(), Signal(), Signal()
+        launches = bank.control_strobe & written.launch & ~written.reset
+        fault = Signal()
+        addressable = (bank.insn_addr[:_INSN_SHIFT] == 0) & (
+            bank.insn_addr[_INSN_SHIFT + len(core.insn_addr) :] == 0
+        )
+        m.d.comb += [
+            resets.eq(
+                (bank.reset_strobe & bank.written[0]) | (bank.control_strobe & written.reset)
+            ),
+            fault.eq(core.fault | refused),
+            control.done.eq(done),
+            control.fault.eq(fault),
+            self.irq.eq(done | fault),
+            core.insn_addr.eq(bank.insn_addr >> _INSN_SHIFT),
+            core.insn_count.eq(bank.insn_count),
+            core.start.eq(start),
+            dma.clear.eq(start),
+            bank.clear.eq(resets),
+            bank.control.eq(control),
+            bank.magic.eq(MAGIC),
+            bank.build.eq(Build.BARE | config.debug << 8),
+            bank.digest.eq(int.from_bytes(config.digest, "little")),
+            bank.cycles.eq(cycles),
+        ]
+        m.d.comb += [getattr(bank, name).eq(getattr(dma, name)) for name in COUNTERS]
+        m.d.comb += [
+            getattr(bank, name).eq(getattr(core, name))
+            for name in ("gemm_uops", "alu_uops", "insns")
+        ]
+
+        with m.If(launches & ~running & ~fault):
+            m.d.sync += [waiting.eq(1), done.eq(0)]
+        with m.If(running):
+            m.d.sync += cycles.eq(cycles + 1)
+            with m.If(core.done):
+                m.d.sync += [running.eq(0), done.eq(1)]
+            with m.If(fault):
+                m.d.sync += running.eq(0)
+
+        # Open bursts end before memory is asked for anything else.
+        with m.If(draining):
+            m.d.comb += [core_reset.eq(1), dma.halt.eq(1), dma_reset.eq(dma.idle)]
+            m.d.sync += draining.eq(~dma.idle)
+        with m.Elif(waiting):
+            m.d.sync += waiting.eq(0)
+            with m.If(addressable):
+                m.d.comb += start.eq(1)
+                m.d.sync += [running.eq(1), cycles.eq(0)]
+            with m.Else():
+                m.d.sync += refused.eq(1)
+
+        with m.If(resets):
+            m.d.sync += [
+                *(signal.eq(0) for signal in (running, waiting, done, refused, cycles)),
+                draining.eq(1),
+            ]
+
+        return m

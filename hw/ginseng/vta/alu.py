@@ -1,0 +1,193 @@
+"""ALU: one step per cycle, exact at any distance of re-use (VTA specification §7)."""
+
+from typing import Any
+
+from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.isa.config import CoreConfig, Memory
+from ginseng.isa.insn import AluOp
+from ginseng.vta.acc import ReadAccess, lanes_layout
+from ginseng.vta.walk import step_layout
+
+__all__ = ["Alu"]
+
+#: Steps whose second operand is read ahead of the first.
+_AHEAD = 4
+
+
+class Alu(wiring.Component):
+    """Reads both operands of each step, computes, writes the first back.
+
+    The second operand is read ahead, so that the two reads of a step need not meet in one cycle:
+    wherever the two walks alternate between the banks a tensor step takes one cycle, like an
+    immediate one. A first operand that the step before computes costs one more cycle, a second
+    operand that one of the steps under way writes waits until it is written. The write comes six
+    cycles after the step was taken, at the earliest.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    """
+
+    #: In: steps, all in range.
+    i: stream.Interface
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        acc = config.log_depth(Memory.ACC)
+        super().__init__(
+            {
+                "i": In(stream.Signature(step_layout(config))),
+                #: Out: reads of the first operand, never refused, and of the second.
+                "read_dst": Out(ReadAccess(config)),
+                "read_src": Out(ReadAccess(config)),
+                #: Out: a write, in this cycle.
+                "write_valid": Out(1),
+                "write_address": Out(acc),
+                "write_data": Out(8 * config.element_bytes(Memory.ACC)),
+                #: Out: it is the last of its instruction.
+                "write_last": Out(1),
+                #: Out: a step is under way.
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        element = 8 * self.config.element_bytes(Memory.ACC)
+        lanes = lanes_layout(self.config)
+        step = self.i.payload
+        tag = data.StructLayout(
+            {"valid": 1} | {k: step[k].shape() for k in ("dst", "last", "alu_op", "use_imm", "imm")}
+        )
+        fields = ("dst", "last", "alu_op", "use_imm", "imm")
+        # Second operand being read; steps that have it; first operand being read; both there;
+        # partial result; result.
+        fetched: Any = Signal(tag)
+        ahead: list[Any] = [Signal(tag, name=f"ahead_{n}") for n in range(_AHEAD)]
+        both: Any = Signal(tag)
+        partial: Any = Signal(tag)
+        result: Any = Signal(tag)
+        operands: Any = memory.Memory(shape=unsigned(element), depth=_AHEAD, init=[])
+        m.submodules.operands = operands
+        put = operands.write_port()
+        get = operands.read_port(domain="comb")
+
+        # Reading the second operand.
+        level = Signal(range(_AHEAD + 1))
+        under_way = [fetched, *ahead, both, partial, result]
+        stale, go, take = Signal(), Signal(), Signal()
+        m.d.comb += [
+            stale.eq(Cat(t.valid & (t.dst == step.src) for t in under_way).any()),
+            go.eq(self.i.valid & (level + fetched.valid < _AHEAD)),
+            self.read_src.enable.eq(go & ~step.use_imm & ~stale),
+            self.read_src.address.eq(step.src),
+            take.eq(go & (step.use_imm | (~stale & self.read_src.grant))),
+            self.i.ready.eq(take),
+        ]
+        m.d.sync += fetched.valid.eq(take)
+        with m.If(take):
+            m.d.sync += [fetched[k].eq(step[k]) for k in fields]
+
+        # What is read ahead waits here, in a ring.
+        head, tail = Signal(range(_AHEAD)), Signal(range(_AHEAD))
+        start = Signal()
+        m.d.comb += [
+            put.addr.eq(tail),
+            put.data.eq(self.read_src.data),
+            put.en.eq(fetched.valid & ~fetched.use_imm),
+            get.addr.eq(head),
+        ]
+        m.d.sync += level.eq(level + fetched.valid - start)
+        next_step: Any = Signal(tag)
+        with m.Switch(head):
+            for n, entry in enumerate(ahead):
+                with m.Case(n):
+                    m.d.comb += next_step.eq(entry)
+                    with m.If(start):
+                        m.d.sync += entry.valid.eq(0)
+        with m.If(start):
+            m.d.sync += head.eq(head + 1)
+        with m.If(fetched.valid):
+            m.d.sync += tail.eq(tail + 1)
+            with m.Switch(tail):
+                for n, entry in enumerate(ahead):
+                    with m.Case(n):
+                        m.d.sync += entry.eq(fetched)
+
+        # Reading the first operand.
+        second = Signal(lanes)
+        m.d.comb += [
+            start.eq(next_step.valid & ~(both.valid & (both.dst == next_step.dst))),
+            self.read_dst.enable.eq(start),
+            self.read_dst.address.eq(next_step.dst),
+        ]
+        m.d.sync += both.valid.eq(start)
+        with m.If(start):
+            m.d.sync += [
+                *(both[k].eq(next_step[k]) for k in fields),
+                second.as_value().eq(get.data),
+            ]
+
+        # Results that were not in the memory yet when it was read.
+        done, old = Signal(lanes), Signal(lanes)
+        old_valid, old_dst = Signal(), Signal.like(step.dst)
+        x = Signal(lanes)
+        with m.If(result.valid & (result.dst == both.dst)):
+            m.d.comb += x.eq(done)
+        with m.Elif(old_valid & (old_dst == both.dst)):
+            m.d.comb += x.eq(old)
+        with m.Else():
+            m.d.comb += x.as_value().eq(self.read_dst.data)
+
+        # Two stages of computing, the second only for products.
+        m.d.sync += partial.valid.eq(both.valid)
+        simple, low, cross = Signal(lanes), Signal(lanes), Signal(lanes)
+        with m.If(both.valid):
+            m.d.sync += [partial[k].eq(both[k]) for k in fields]
+            for n in range(self.config.batch * self.config.block):
+                y = Signal(32, name=f"y_{n}")
+                m.d.comb += y.eq(Mux(both.use_imm, both.imm, second[n]))
+                self._lane(m, both.alu_op, x[n], y, (simple[n], low[n], cross[n]))
+        m.d.sync += [result.valid.eq(partial.valid), old_valid.eq(result.valid)]
+        with m.If(partial.valid):
+            m.d.sync += [result[k].eq(partial[k]) for k in fields]
+            for n in range(self.config.batch * self.config.block):
+                product = low[n] + (cross[n] << 16)
+                m.d.sync += done[n].eq(Mux(partial.alu_op == AluOp.MUL, product, simple[n]))
+        with m.If(result.valid):
+            m.d.sync += [old.eq(done), old_dst.eq(result.dst)]
+
+        m.d.comb += [
+            self.write_valid.eq(result.valid),
+            self.write_address.eq(result.dst),
+            self.write_data.eq(done),
+            self.write_last.eq(result.last),
+            self.busy.eq(Cat(t.valid for t in under_way).any()),
+        ]
+
+        return m
+
+    def _lane(self, m: Module, op: Any, x: Any, y: Any, to: tuple[Any, Any, Any]) -> None:
+        """Compute one lane into registers: simple result, and the two parts of a product."""
+        simple, low, cross = to
+        less = x.as_signed() < y.as_signed()
+        with m.Switch(op):
+            with m.Case(AluOp.MIN):
+                m.d.sync += simple.eq(Mux(less, x, y))
+            with m.Case(AluOp.MAX):
+                m.d.sync += simple.eq(Mux(less, y, x))
+            with m.Case(AluOp.ADD):
+                m.d.sync += simple.eq(x + y)
+            with m.Case(AluOp.SHR):
+                left = (Const(0, 5) - y[:5])[:5]
+                m.d.sync += simple.eq(Mux(y[31], x << left, x.as_signed() >> y[:5]))
+            with m.Case(AluOp.MUL):
+                m.d.sync += [
+                    low.eq(x[:16] * y[:16]),
+                    cross.eq(x[:16] * y[16:] + x[16:] * y[:16]),
+                ]

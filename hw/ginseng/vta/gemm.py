@@ -1,0 +1,135 @@
+"""GEMM: one step per cycle, at any distance of re-use (VTA specification §6)."""
+
+from itertools import pairwise
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.isa.config import CoreConfig, Memory
+from ginseng.vta.acc import ReadAccess, lanes_layout
+from ginseng.vta.dot import DOT_LATENCY, Dot
+from ginseng.vta.walk import step_layout
+
+__all__ = ["Gemm"]
+
+
+class Gemm(wiring.Component):
+    """Adds the product of each step into its accumulator, or zeroes it.
+
+    Takes one step per cycle and never stalls; its write comes six cycles later. The sum of the
+    step before, and of the one before that, is not in the memory yet when it is needed: they are
+    taken from the registers of the write. A step to the same element as the one before it does
+    not read, which leaves the bank to others.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    packed : bool
+        As `Dot`.
+
+    """
+
+    #: In: steps, all in range; taken at once.
+    i: stream.Interface
+
+    def __init__(self, config: CoreConfig, *, packed: bool = False) -> None:
+        self.config = config
+        self.packed = packed
+        acc = config.log_depth(Memory.ACC)
+        super().__init__(
+            {
+                "i": In(stream.Signature(step_layout(config))),
+                #: Out: reads of INP and WGT; in: the elements, in the next cycle.
+                "enable": Out(1),
+                "inp_address": Out(config.log_depth(Memory.INP)),
+                "wgt_address": Out(config.log_depth(Memory.WGT)),
+                "inp": In(8 * config.element_bytes(Memory.INP)),
+                "wgt": In(8 * config.element_bytes(Memory.WGT)),
+                #: Out: the accumulator; its first reader, never refused.
+                "read": Out(ReadAccess(config)),
+                #: Out: a write, in this cycle.
+                "write_valid": Out(1),
+                "write_address": Out(acc),
+                "write_data": Out(8 * config.element_bytes(Memory.ACC)),
+                #: Out: it is the last of its instruction.
+                "write_last": Out(1),
+                #: Out: a step is under way.
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.dot = dot = Dot(self.config, packed=self.packed)
+
+        step = self.i.payload
+        m.d.comb += [
+            self.i.ready.eq(1),
+            self.enable.eq(self.i.valid & ~step.reset),
+            self.inp_address.eq(step.src),
+            self.wgt_address.eq(step.wgt),
+            dot.inp.as_value().eq(self.inp),
+            dot.wgt.as_value().eq(self.wgt),
+        ]
+
+        # A step accompanies its operands: memory, then the stages of the product.
+        tag = data.StructLayout({"valid": 1, "dst": step.dst.shape(), "reset": 1, "last": 1})
+        stages: list[Any] = [Signal(tag, name=f"stage_{n}") for n in range(1 + DOT_LATENCY)]
+        m.d.sync += stages[0].valid.eq(self.i.valid)
+        with m.If(self.i.valid):
+            m.d.sync += [stages[0][k].eq(step[k]) for k in ("dst", "reset", "last")]
+        for before, after in pairwise(stages):
+            m.d.sync += after.valid.eq(before.valid)
+            with m.If(before.valid):
+                m.d.sync += [after[k].eq(before[k]) for k in ("dst", "reset", "last")]
+        m.d.comb += dot.valid.eq(stages[0].valid & ~stages[0].reset)
+
+        # The accumulator is read in the cycle in which the products are summed.
+        reading, adding = stages[-2], stages[-1]
+        lanes = lanes_layout(self.config)
+        result, previous = Signal(lanes), Signal(lanes)
+        result_tag: Any = Signal(tag)
+        previous_tag: Any = Signal(tag)
+        m.d.comb += [
+            self.read.enable.eq(
+                reading.valid & ~reading.reset & ~(adding.valid & (adding.dst == reading.dst))
+            ),
+            self.read.address.eq(reading.dst),
+        ]
+        from_result = result_tag.valid & (result_tag.dst == adding.dst)
+        from_previous = previous_tag.valid & (previous_tag.dst == adding.dst)
+        old = Signal(lanes)
+        with m.If(from_result):
+            m.d.comb += old.eq(result)
+        with m.Elif(from_previous):
+            m.d.comb += old.eq(previous)
+        with m.Else():
+            m.d.comb += old.as_value().eq(self.read.data)
+
+        m.d.sync += [
+            result_tag.valid.eq(adding.valid),
+            previous_tag.valid.eq(result_tag.valid),
+        ]
+        with m.If(adding.valid):
+            m.d.sync += [result_tag[k].eq(adding[k]) for k in ("dst", "reset", "last")]
+            for b in range(self.config.batch):
+                for j in range(self.config.block):
+                    lane = b * self.config.block + j
+                    total = Signal(signed(32), name=f"total_{lane}")
+                    m.d.comb += total.eq(old[lane] + dot.sums[b][j])
+                    m.d.sync += result[lane].eq(Mux(adding.reset, 0, total))
+        with m.If(result_tag.valid):
+            m.d.sync += [previous.eq(result), previous_tag.dst.eq(result_tag.dst)]
+
+        m.d.comb += [
+            self.write_valid.eq(result_tag.valid),
+            self.write_address.eq(result_tag.dst),
+            self.write_data.eq(result),
+            self.write_last.eq(result_tag.last),
+            self.busy.eq(Cat(result_tag.valid, *(stage.valid for stage in stages)).any()),
+        ]
+
+        return m

