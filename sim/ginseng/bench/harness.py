@@ -15,7 +15,7 @@ from ginseng.isa.config import BusConfig, CoreConfig
 __all__ = ["DmaHarness"]
 
 
-class DmaHarness(wiring.Component):
+class DmaHarness(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
     """`PlainDma` with flat AXI pins, prefix ``m_axi``; every other port is the DMA's.
 
     Parameters
@@ -27,6 +27,9 @@ class DmaHarness(wiring.Component):
 
     memory: Any
     m_axi: Any
+    bases: Any
+    halt: Any
+    idle: Any
 
     def __init__(self, core: CoreConfig, bus: BusConfig) -> None:
         self.core = core

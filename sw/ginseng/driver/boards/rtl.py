@@ -97,7 +97,8 @@ class RtlBoard:
     @property
     def dram(self) -> NDArray[np.uint8]:
         """Every byte of the DRAM window, writable; index 0 is ``config.bus.window_base``."""
-        return self._open().dram
+        dram: NDArray[np.uint8] = self._open().dram
+        return dram
 
     @property
     def cycle(self) -> int:
