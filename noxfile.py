@@ -37,11 +37,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def rtl(session: nox.Session) -> None:
-    """Run the benches of the gates in Verilator."""
-    if not Path("hw/ginseng/vta/core.py").exists():
-        _missing(session, Path("hw/ginseng/vta/core.py"), "The core in gates")
-    session.install("-e.[demo,rtl]", *_group("test"))
-    session.run("pytest", "-m", "rtl", *session.posargs)
+    """Run every VTA vector on the gates in Verilator; arguments go to `ginseng vta run`."""
+    session.install("-e.[rtl]")
+    cases = sorted(str(path) for path in Path("tests/vectors/vta").glob("*.npz"))
+    session.run("ginseng", "vta", "run", *cases, "--board", "rtl", *session.posargs)
 
 
 @nox.session
@@ -83,15 +82,13 @@ def peers(session: nox.Session) -> None:
 @nox.session
 def synth(session: nox.Session) -> None:
     """Synthesise for the xc7z020 and report area per block."""
-    if not Path("hw/ginseng/soc/bare.py").exists():
-        _missing(session, Path("hw/ginseng/soc/bare.py"), "A top level to synthesise")
+    _missing(session, Path("hw/ginseng/soc/synth.py"), "The synthesis flow")
 
 
 @nox.session
 def bitstream(session: nox.Session) -> None:
     """Write the Vivado project of a board; runs Vivado where it is installed."""
-    if not Path("hw/ginseng/soc/bare.py").exists():
-        _missing(session, Path("hw/ginseng/soc/bare.py"), "A top level to build")
+    _missing(session, Path("hw/ginseng/soc/zynq.py"), "A shell for a board")
 
 
 if __name__ == "__main__":
