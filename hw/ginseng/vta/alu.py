@@ -121,8 +121,12 @@ class Alu(wiring.Component):
 
         # Reading the first operand.
         second = Signal(lanes)
+        yields = Signal()
         m.d.comb += [
-            start.eq(next_step.valid & ~(both.valid & (both.dst == next_step.dst))),
+            # Where the two reads meet in a bank, the one that is short of lead goes first: then
+            # they alternate, and do not meet again.
+            yields.eq(self.read_src.enable & (level <= 1) & (step.src[:1] == next_step.dst[:1])),
+            start.eq(next_step.valid & ~yields & ~(both.valid & (both.dst == next_step.dst))),
             self.read_dst.enable.eq(start),
             self.read_dst.address.eq(next_step.dst),
         ]

@@ -199,7 +199,7 @@ class Compute(wiring.Component):
             engine.o.ready.eq(self.halt | take),
             uop_write.en.eq(take & is_uop),
             uop_write.addr.eq(piece.address),
-            uop_write.data.as_value().eq(Mux(piece.zero, 0, piece.data[:32])),
+            uop_write.data.as_value().eq(piece.data[:32]),
         ]
 
         lanes = self.config.batch * self.config.block

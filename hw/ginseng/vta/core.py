@@ -220,9 +220,7 @@ class Core(wiring.Component):
         m.d.comb += [
             writes.ready.eq(1),
             write.addr.eq(writes.payload.address),
-            write.data.eq(
-                Mux(writes.payload.zero, 0, writes.payload.data[:piece].replicate(bits // piece))
-            ),
+            write.data.eq(writes.payload.data[:piece].replicate(bits // piece)),
             read.addr.eq(address),
             read.en.eq(compute.enable),
             getattr(compute, name).eq(read.data),

@@ -28,7 +28,7 @@ def _pieces(config: CoreConfig, bus: BusConfig, memory: Memory) -> int:
 def piece_layout(bus: BusConfig) -> data.StructLayout:
     """Return one write: piece ``index`` of element ``index`` of ``memory``, or a zero element.
 
-    ``data`` stands at bit 0; above `piece_bits` it is undefined.
+    ``data`` stands at bit 0, filled up with zeros.
     """
     return data.StructLayout(
         {
@@ -141,7 +141,7 @@ class Engine(wiring.Component):
                     m.d.comb += [
                         last_piece.eq(index == per_element - 1),
                         last_of_beat.eq(at == per_beat - 1),
-                        piece.data.eq(beat.payload.word_select(at, bits)),
+                        piece.data.eq(Mux(inside, beat.payload.word_select(at, bits), 0)),
                     ]
 
         take = Signal()

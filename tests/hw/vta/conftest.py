@@ -61,6 +61,8 @@ class Bench:
         self.timing = timing or Timing()
         self.issued = 0
         self.samples = []
+        #: Cycle in which memory fails, for ever.
+        self.fail_at = None
 
     def run(self, programs, limit=20000, between=None):
         """Run ``programs``, (insn_addr in bytes, count) each; return an Outcome for each."""
@@ -80,6 +82,8 @@ class Bench:
                 while end is None:
                     _, _, done, fault = await ctx.tick().sample(core.done, core.fault)
                     cycles += 1
+                    if cycles == self.fail_at:
+                        ctx.set(core.memory.fault, 1)
                     if done or fault or cycles >= limit:
                         end = (bool(done), bool(fault))
                 outcomes.append(
@@ -261,8 +265,21 @@ class Image:
 
 @pytest.fixture
 def small():
-    """A core of 4 by 4 with scratchpads of 32 to 64 elements."""
+    """A core of 2 by 2 with scratchpads of 32 elements: the smallest simulates fastest."""
     return CoreConfig(
+        log_block=1,
+        log_uop_buff_size=7,
+        log_inp_buff_size=6,
+        log_wgt_buff_size=7,
+        log_acc_buff_size=8,
+    )
+
+
+@pytest.fixture
+def wide():
+    """A core of batch 2 and block 4, with scratchpads of 32 elements."""
+    return CoreConfig(
+        log_batch=1,
         log_block=2,
         log_uop_buff_size=7,
         log_inp_buff_size=8,

@@ -25,18 +25,18 @@ def run_both(config, seed, bench, golden, timing, bus=None, length=16, **options
     return outcome
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_random_program_leaves_what_the_golden_core_leaves(seed, small, bench, golden, timing):
     run_both(small, seed, bench, golden, timing())
 
 
-@pytest.mark.parametrize("seed", range(8, 14))
+@pytest.mark.parametrize("seed", range(8, 12))
 def test_idle_and_stalling_memory_changes_nothing(seed, small, bench, golden, timing):
     slow = timing(latency=(0, 40), idle=0.3, stall=0.4, seed=seed)
     run_both(small, seed, bench, golden, slow)
 
 
-@pytest.mark.parametrize("bits", [128, 256, 512])
-def test_every_bus_width_gives_the_same(bits, small, bench, golden, timing):
+@pytest.mark.parametrize("bits", [64, 128, 512])
+def test_every_bus_width_serves_another_shape(bits, wide, bench, golden, timing):
     bus = BusConfig(data_bits=bits, window_bytes=1 << 16)
-    run_both(small, 20 + bits, bench, golden, timing(idle=0.2, stall=0.2), bus=bus)
+    run_both(wide, 20 + bits, bench, golden, timing(idle=0.2, stall=0.2), bus=bus)
