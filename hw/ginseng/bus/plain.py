@@ -31,7 +31,7 @@ class PlainDma(wiring.Component):
     4 KiB. Up to `BusConfig.outstanding_reads` and ``outstanding_writes`` bursts are open; reads are
     granted round-robin per burst, and only when the client's own buffer has room, so no client
     waits for another's sink. A descriptor is taken while earlier ones are in flight; from
-    descriptor to address pass five cycles where nothing is in the way, from data to beat two.
+    descriptor to address pass nine cycles where nothing is in the way, from data to beat two.
 
     A response other than OKAY, data or responses that nobody asked for, a wrong ``last``, an
     access outside the window of `BusConfig`, an unknown memory type and a base register that is
@@ -160,18 +160,27 @@ class PlainDma(wiring.Component):
 
         issued = sum(planner.taken[client] for client in _COUNTED)
         m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
+        # Counted a cycle late.
         taken_beats = Signal(range(shapes.burst_beats + 1))
+        read_beats, read_burst = Signal.like(taken_beats), Signal()
+        written, write_burst = Signal.like(writer.nbytes), Signal()
         for n in range(len(readers)):
             with m.If(arbiter.i[n].ready):
                 m.d.comb += taken_beats.eq(arbiter.i[n].p.beats)
-        with m.If(arbiter.taken):
+        m.d.sync += [
+            read_beats.eq(taken_beats),
+            read_burst.eq(arbiter.taken),
+            written.eq(writer.nbytes),
+            write_burst.eq(writer.counted),
+        ]
+        with m.If(read_burst):
             m.d.sync += [
-                self.read_bytes.eq(self.read_bytes + (taken_beats << shapes.log_beat)),
+                self.read_bytes.eq(self.read_bytes + (read_beats << shapes.log_beat)),
                 self.read_bursts.eq(self.read_bursts + 1),
             ]
-        with m.If(writer.counted):
+        with m.If(write_burst):
             m.d.sync += [
-                self.write_bytes.eq(self.write_bytes + writer.nbytes),
+                self.write_bytes.eq(self.write_bytes + written),
                 self.write_bursts.eq(self.write_bursts + 1),
             ]
         with m.If(self.clear):

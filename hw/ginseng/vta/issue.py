@@ -39,8 +39,9 @@ class Issue(wiring.Component):
     """Takes instructions in order, finds out what they touch, and gives each to its unit.
 
     An instruction is examined, then waits for its tokens and for room. Examining takes three
-    cycles, and one for each further micro-op, while the instruction before waits. An instruction
-    that reads micro-ops is examined once no LOAD of micro-ops before it is under way.
+    cycles (a load: four), and one for each further micro-op, while the instruction before waits.
+    An instruction that reads micro-ops is examined once no LOAD of micro-ops before it is under
+    way.
 
     Parameters
     ----------
@@ -130,6 +131,7 @@ class Issue(wiring.Component):
             reach.uop_grant.eq(self.uop_grant),
             reach.uop.eq(self.uop),
         ]
+        # The span of a load is there after three cycles.
         age = Signal(2)
         with m.If(moves_on):
             m.d.sync += [
@@ -141,13 +143,13 @@ class Issue(wiring.Component):
                 held_first.eq(reach.first),
                 held_single.eq(gemm.uop_begin + 1 == gemm.uop_end),
             ]
-        with m.If(~age[1]):
+        with m.If(age != 3):
             m.d.sync += age.eq(age + 1)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [word.eq(self.i.payload), valid.eq(1), age.eq(0)]
 
         self._examine(
-            m, valid & age[1], mem, gemm, alu, span, reach, kind, claim, examined, refused
+            m, valid & (age == 3), mem, gemm, alu, span, reach, kind, claim, examined, refused
         )
         held_loads = waiting & held_claim.uops.any & (held_kind == _Kind.LOAD)
         is_walk = (kind == _Kind.GEMM) | (kind == _Kind.ALU) | (kind == _Kind.RESET)
@@ -253,10 +255,10 @@ class Issue(wiring.Component):
                     claim.verifies.eq(mem.y_size != 0),
                     claim.writes.any.eq(claimed & (span.count != 0)),
                     claim.writes.first.eq(mem.sram_base),
-                    claim.writes.last.eq(mem.sram_base + span.count - 1),
+                    claim.writes.last.eq(span.end - 1),
                     claim.uops.any.eq(~claimed & (span.count != 0)),
                     claim.uops.first.eq(mem.sram_base),
-                    claim.uops.last.eq(mem.sram_base + span.count - 1),
+                    claim.uops.last.eq(span.end - 1),
                 ]
         with m.Else():
             is_alu = mem.opcode == Opcode.ALU

@@ -20,7 +20,7 @@ _INP_WRITTEN, _INP_DONE, _WGT_WRITTEN, _WGT_DONE = (1 << n for n in range(4))
 class Load(wiring.Component):
     """Executes the load queue.
 
-    An instruction starts once its token is there, and takes four cycles to be checked and given
+    An instruction starts once its token is there, and takes five cycles to be checked and given
     to its engine; the engines work side by side and several instructions ahead of what memory
     answers. Instructions complete, and push their tokens, in order.
 
@@ -120,6 +120,9 @@ class Load(wiring.Component):
                 m.next = "Multiply-Extents"
 
             with m.State("Multiply-Extents"):
+                m.next = "Compare-End"
+
+            with m.State("Compare-End"):
                 m.next = "Check-Span"
 
             with m.State("Check-Span"):

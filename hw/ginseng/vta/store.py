@@ -90,7 +90,7 @@ class Beats(wiring.Component):
 class Store(wiring.Component):
     """Executes the store queue.
 
-    A store takes five cycles to be checked and begun; its elements are read while the bank is
+    A store takes six cycles to be checked and begun; its elements are read while the bank is
     free, up to one per cycle, and the next store begins when its last beat is taken. Stores
     complete, and push their tokens, in order.
 
@@ -235,6 +235,9 @@ class Store(wiring.Component):
                 m.next = "Multiply-Extents"
 
             with m.State("Multiply-Extents"):
+                m.next = "Compare-End"
+
+            with m.State("Compare-End"):
                 m.next = "Sample-Taint"
 
             with m.State("Sample-Taint"):
@@ -271,7 +274,7 @@ class Store(wiring.Component):
 
         m.d.comb += [
             self.hold_begin.eq(insn.sram_base),
-            self.hold_end.eq(insn.sram_base + span.count),
+            self.hold_end.eq(span.end),
         ]
 
         return m
