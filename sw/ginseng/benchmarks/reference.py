@@ -40,6 +40,15 @@ def _round_shift(value: Integers, shift: int) -> Integers:
     return (value + (1 << shift - 1 if shift else 0)) >> shift
 
 
+def _rescale(rescale: Any, value: Integers) -> Integers:
+    multiplier, offset, shift = (
+        np.array(part, np.int64)[:, None, None]
+        for part in (rescale.multiplier, rescale.offset, rescale.shift)
+    )
+    rescaled: Integers = (_round_shift(value, rescale.before) * multiplier + offset) >> shift
+    return rescaled
+
+
 def _image(x: Integers) -> Integers:
     return x.reshape(*x.shape, 1, 1) if x.ndim == 2 else x
 
@@ -57,12 +66,12 @@ def _conv2d(node: Any, x: Integers) -> Integers:
             columns = j * node.dilation[1] + node.strides[1] * np.arange(width)
             window = padded[:, :, rows][:, :, :, columns]
             acc += np.einsum("nihw,oi->nohw", window, weight[:, :, i, j])
-    return _round_shift(acc + node.bias.astype(np.int64)[:, None, None], node.shift)
+    return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
 
 
 def _dense(node: Any, x: Integers) -> Integers:
     acc = x.reshape(len(x), -1) @ node.weight.astype(np.int64).T + node.bias
-    return _image(_round_shift(acc, node.shift))
+    return _rescale(node.rescale, _image(acc))
 
 
 def _add(node: Any, a: Integers, b: Integers) -> Integers:

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
 from ginseng.compiler.graph import INT8, Graph, Value
+from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
 
 __all__ = ["Linear", "Scales", "linear_scales", "min_max_shift", "quantise_network"]
 
 #: Shifts beyond are those of constants that are zero but for rounding.
 _SHIFTS: Final = (-24, 31)
-#: A right shift is one ALU immediate of at most 31.
-_REQUANTISE_LIMIT: Final = 31
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
 
@@ -101,7 +100,7 @@ class Linear:
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
-    shift: int
+    rescale: Rescale
     output: Value
 
 
@@ -126,12 +125,12 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
         # A bias far greater than the products beside it: coarser weights lose nothing visible.
         shift = min(shift, floor(log2(_BIAS_LIMIT / bias)) - source.shift)
     output = scales.value(node, limit=source.shift + shift)
-    shift = min(shift, output.shift + _REQUANTISE_LIMIT - source.shift)
+    shift = min(shift, output.shift + SHIFT_LIMIT - source.shift)
     weight = np.rint(np.ldexp(node.weight, shift)).clip(*INT8).astype(np.int8)
     return Linear(
         weight,
         np.rint(np.ldexp(node.bias, source.shift + shift)).astype(np.int32),
-        source.shift + shift - output.shift,
+        Rescale.shifted(source.shift + shift - output.shift),
         output,
     )
 

@@ -12,6 +12,7 @@ from ginseng.compiler.operators.clip import Clip
 from ginseng.compiler.operators.conv2d import Conv2d
 from ginseng.compiler.operators.dense import Dense
 from ginseng.compiler.operators.max_pool import MaxPool
+from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import CoreConfig
 
 FEW = settings(
@@ -30,6 +31,22 @@ def out_size(extent, padding, reach, stride):
 
 def single(node, *inputs):
     return Graph(name="one", inputs=inputs, nodes=(node,), outputs=(node.output.name,))
+
+
+@st.composite
+def rescalings(draw, channels):
+    """Shifts and multipliers, one for all channels or one for each."""
+
+    def numbers(lo, hi):
+        count = draw(st.sampled_from([1, channels]))
+        return tuple(draw(st.lists(st.integers(lo, hi), min_size=count, max_size=count)))
+
+    return Rescale(
+        before=draw(st.integers(0, 12)),
+        multiplier=numbers(1, 200),
+        offset=numbers(-(1 << 20), 1 << 20),
+        shift=numbers(0, 20),
+    )
 
 
 @st.composite
@@ -58,7 +75,7 @@ def convolutions(draw, limit=40, spatial=14):
         strides=strides,
         padding=padding,
         dilation=dilation,
-        shift=draw(st.integers(0, 14)),
+        rescale=Rescale.shifted(draw(st.integers(0, 14))),
     )
     return single(node, Value(name="x", shape=(channels, height, width), shift=0))
 
@@ -93,7 +110,7 @@ def test_a_convolution_that_needs_every_split_is_exact_under_any_interleaving(ag
         weight=rng.integers(-128, 128, (70, 100, 5, 3)).astype(np.int8),
         bias=rng.integers(-20000, 20000, 70).astype(np.int32),
         padding=(2, 1, 2, 1),
-        shift=12,
+        rescale=Rescale.shifted(12),
     )
     graph = single(node, Value(name="x", shape=(100, 14, 14), shift=0))
     program, run = agrees(graph, scheduler=3)
@@ -120,9 +137,24 @@ def test_dense_layers_are_exact(agrees, shape, outputs, clip, shift, seed):
         output=Value(name="y", shape=(outputs,), shift=0, lo=clip[0], hi=clip[1]),
         weight=rng.integers(-128, 128, (outputs, int(np.prod(shape)))).astype(np.int8),
         bias=rng.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
-        shift=shift,
+        rescale=Rescale.shifted(shift),
     )
     agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+
+
+@FEW
+@given(data=st.data(), features=st.integers(1, 40), outputs=st.integers(1, 40), seed=seeds)
+def test_rescalings_of_every_channel_are_exact(agrees, data, features, outputs, seed):
+    rng = np.random.default_rng(seed)
+    node = Dense(
+        name="dense",
+        inputs=("x",),
+        output=Value(name="y", shape=(outputs,), shift=0, lo=-100),
+        weight=rng.integers(-128, 128, (outputs, features)).astype(np.int8),
+        bias=rng.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
+        rescale=data.draw(rescalings(outputs)),
+    )
+    agrees(single(node, Value(name="x", shape=(features,), shift=0)), seed=seed)
 
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
@@ -224,7 +256,7 @@ def test_wide_rows_are_exact(agrees, width):
         weight=rng.integers(-128, 128, (3, 2, 3, 3)).astype(np.int8),
         bias=np.zeros(3, np.int32),
         padding=(1, 1, 1, 1),
-        shift=8,
+        rescale=Rescale.shifted(8),
     )
     agrees(single(node, Value(name="x", shape=(2, 3, width), shift=0)))
 
@@ -240,7 +272,7 @@ def test_layers_are_exact_with_a_micro_op_buffer_of_eight(agrees):
         output=Value(name="c", shape=(40, 7, 7), shift=0),
         weight=rng.integers(-128, 128, (40, 40, 3, 3)).astype(np.int8),
         bias=rng.integers(-9, 9, 40).astype(np.int32),
-        shift=13,
+        rescale=Rescale.shifted(13),
     )
     pool = MaxPool(
         name="pool",

@@ -7,12 +7,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler.backend.lowering import Layer, Slots, clip_passes, grid, shifted
+from ginseng.compiler.backend.lowering import Layer, Slots, grid, shifted
+from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
+from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import Memory
-from ginseng.isa.insn import AluOp
 
 __all__ = ["lower_linear"]
 
@@ -21,7 +22,6 @@ _PAD_LIMIT = 15
 #: Tilings that are tried out instruction by instruction after formulae have ranked them.
 _TRIALS = 12
 _STRIDE_LIMIT = (1 << 16) - 1
-_INT32 = (-(1 << 31), (1 << 31) - 1)
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,11 @@ class _Linear:
         geometry: Geometry,
         tiling: Tiling,
         weight: NDArray[np.int8],
-        bias: NDArray[np.int32],
-        *,
-        shift: int,
-        clip: tuple[int, int],
+        requantise: Requantise,
     ) -> None:
         core = layer.config
         self.layer, self.g, self.t = layer, geometry, tiling
-        self.shift, self.clip = shift, clip
+        self.passes, self.vectors = requantise.passes, len(requantise.vectors)
         self.row_parts = _parts(geometry.out_height, tiling.rows)
         self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
         self.steps = [
@@ -61,14 +58,16 @@ class _Linear:
             for c in _parts(geometry.in_blocks, tiling.in_blocks)
         ]
         self.weights, self.weight_at = self._pack_weights(weight)
-        self.biases = layer.constant(Role.BIASES, bias) if bias.any() else None
+        self.constants = self._pack_constants(requantise.vectors)
         line = geometry.tile_rows(tiling.rows, tiling.kernel_rows) * geometry.pitch
         self.inp = Slots(0, tiling.in_blocks * line, tiling.inp_slots)
         size = tiling.out_blocks * tiling.in_blocks * tiling.kernel_rows * geometry.kernel[1]
         self.wgt = Slots(0, size, tiling.wgt_slots)
         self.acc = Slots(0, tiling.rows * geometry.out_width * tiling.out_blocks, tiling.acc_slots)
-        bias_base = core.depth(Memory.ACC) - tiling.bias_slots * tiling.out_blocks
-        self.bias = Slots(bias_base, tiling.out_blocks, tiling.bias_slots)
+        held = self.vectors * tiling.out_blocks
+        self.held = Slots(
+            core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
+        )
 
     def _pack_weights(
         self, weight: NDArray[np.int8]
@@ -86,6 +85,13 @@ class _Linear:
                 pieces.append(piece.reshape(-1, *weight.shape[-2:]))
                 at += len(pieces[-1])
         return self.layer.constant(Role.WEIGHTS, np.concatenate(pieces)), places
+
+    def _pack_constants(self, vectors: NDArray[np.int32]) -> Segment | None:
+        """Lay constants out tile by tile, vector by vector."""
+        if not self.vectors:
+            return None
+        pieces = [vectors[:, o.begin : o.begin + o.size].ravel() for o in self.out_parts]
+        return self.layer.constant(Role.BIASES, np.concatenate(pieces))
 
     def emit(self) -> None:
         """Emit every tile."""
@@ -220,19 +226,17 @@ class _Linear:
         )
 
     def _requantise(self, o: _Part, area: int, acc: int) -> None:
-        """Bias, shift and clip: ALU passes with one and the same walk."""
+        """Turn sums into results: ALU passes with one and the same walk."""
         stream, loops = self.layer.stream, (Loop(o.size, dst=area, src=1), Loop(area, dst=1))
-        bias = acc
-        if self.biases is not None:
-            bias, fresh = self.bias.get(o)
+        held = acc
+        if self.constants is not None:
+            held, fresh = self.held.get(o)
             if fresh:
-                stream.load(Memory.ACC, self.biases, o.begin, sram=bias, cols=o.size)
-            stream.alu(AluOp.ADD, Uops.one(acc, bias), *loops)
-        uops = Uops.one(acc, bias)
-        if self.shift:
-            stream.alu(AluOp.SHR, uops, *loops, imm=self.shift)
-        for op, bound in clip_passes(*self.clip, _INT32):
-            stream.alu(op, uops, *loops, imm=bound)
+                first, count = self.vectors * o.begin, self.vectors * o.size
+                stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
+        for step in self.passes:
+            uops = Uops.one(acc, held + step.vector * o.size)
+            stream.alu(step.op, uops, *loops, imm=step.imm)
 
 
 def lower_linear(
@@ -240,16 +244,14 @@ def lower_linear(
     *,
     weight: NDArray[np.int8],
     bias: NDArray[np.int32],
-    shift: int,
+    rescale: Rescale,
     clip: tuple[int, int],
     extents: tuple[tuple[int, int, int], tuple[int, int, int]],
     strides: tuple[int, int] = (1, 1),
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
     dilation: tuple[int, int] = (1, 1),
 ) -> None:
-    """Emit ``clip(round_shift(conv(x, weight) + bias, shift))``.
-
-    The rounding constant of the shift is part of the bias that the device adds.
+    """Emit ``clip(rescale(conv(x, weight) + bias))``.
 
     Parameters
     ----------
@@ -259,8 +261,8 @@ def lower_linear(
         Of shape (out, in, kernel height, kernel width).
     bias : int32 array
         Of shape (out,).
-    shift : int
-        0 to 31.
+    rescale : Rescale
+        From sums to results.
     clip : tuple of int
         Least and greatest result.
     extents : tuple
@@ -283,6 +285,7 @@ def lower_linear(
             f"its padding {padding} exceeds {_PAD_LIMIT} pixels; crop the kernel's empty border, "
             "or pad the input"
         )
+    requantise = Requantise(core, layer.blocks(outputs), bias, rescale, clip)
     geometry = Geometry(
         in_blocks=layer.blocks(channels),
         out_blocks=layer.blocks(outputs),
@@ -294,13 +297,15 @@ def lower_linear(
         strides=strides,
         padding=padding,
         dilation=dilation,
+        passes=len(requantise.passes),
+        vectors=len(requantise.vectors),
     )
     if geometry.right > _PAD_LIMIT:
         raise layer.node.refuse(
             f"it reads {geometry.right} columns beyond the image; pad the input"
         )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
-    layer.fits(out_width + 1, Memory.ACC, "one row of results")
+    layer.fits(out_width + geometry.vectors, Memory.ACC, "one row of results")
     tilings = best_tilings(geometry, core, layer.model, _TRIALS)
     if not tilings:
         raise layer.node.refuse(
@@ -315,13 +320,8 @@ def lower_linear(
     blocked = full.reshape(
         geometry.out_blocks, block, geometry.in_blocks, block, *weight.shape[2:]
     ).transpose(0, 2, 4, 5, 1, 3)
-    rounding = 1 << (shift - 1) if shift else 0
-    spread = np.zeros((geometry.out_blocks, core.batch, block), np.int32)
-    sums = np.full(geometry.out_blocks * block, rounding, np.int64)
-    sums[: len(bias)] += bias
-    spread[:] = sums.astype(np.int32).reshape(-1, 1, block)
 
     def emit(tiling: Tiling, target: Layer) -> None:
-        _Linear(target, geometry, tiling, blocked, spread, shift=shift, clip=clip).emit()
+        _Linear(target, geometry, tiling, blocked, requantise).emit()
 
-    emit(layer.choose((geometry, bool(spread.any())), tilings, emit), layer)
+    emit(layer.choose(geometry, tilings, emit), layer)

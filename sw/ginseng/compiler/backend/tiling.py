@@ -17,7 +17,10 @@ _FACTOR_LIMIT = 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A convolution in elements: channels are counted in blocks."""
+    """A convolution in elements: channels are counted in blocks.
+
+    ``passes`` ALU passes over the results follow it, which read ``vectors`` constants per channel.
+    """
 
     in_blocks: int
     out_blocks: int
@@ -29,6 +32,8 @@ class Geometry:
     strides: tuple[int, int]
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
+    passes: int
+    vectors: int
 
     @property
     def pitch(self) -> int:
@@ -107,9 +112,11 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
     acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
     for out_blocks in splits(g.out_blocks):
         groups = _count(g.out_blocks, out_blocks)
-        # Biases of the whole layer stay in ACC unless they would crowd out the tiles.
-        bias_slots = groups if g.out_blocks <= acc // 8 else min(groups, 2)
-        room = acc - bias_slots * out_blocks
+        # Constants of the whole layer stay in ACC unless they would crowd out the tiles.
+        bias_slots = groups if g.vectors * g.out_blocks <= acc // 8 else min(groups, 2)
+        room = acc - bias_slots * g.vectors * out_blocks
+        if room <= 0:
+            continue
         for rows in splits(g.out_height):
             area = rows * g.out_width * out_blocks
             tiles = groups * _count(g.out_height, rows)
@@ -168,7 +175,9 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     transfers = inp_loads * t.in_blocks + wgt_loads + row_tiles * groups
     memory = model.beats(nbytes) + transfers * model.issue
     area = g.out_height * g.out_width * g.out_blocks
-    compute = g.steps + 5 * area + model.fill * (total + 5 * row_tiles * groups)
+    # Every result is zeroed once, then passed over.
+    passes = 1 + g.passes
+    compute = g.steps + passes * area + model.fill * (total + passes * row_tiles * groups)
     # Kernels: one for each area at least; their loads hold up the compute queue.
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
     kernels = min(total, max(t.acc_slots, t.inp_slots, t.wgt_slots))

@@ -12,13 +12,14 @@ from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales, linear_scales
+from ginseng.compiler.rescale import Rescale
 
 __all__ = ["OPERATOR", "Conv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Node):
-    """``output[o] = clip(round_shift(bias[o] + sum x[i, k', l'] * weight[o, i, k, l], shift))``.
+    """``output[o] = clip(rescale(bias[o] + sum x[i, k', l'] * weight[o, i, k, l]))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
     padding[0]``, likewise ``l'`` from ``x`` and the
@@ -32,8 +33,8 @@ class Conv2d(Node):
         Down, across.
     padding : tuple of int
         Top, left, bottom, right.
-    shift : int
-        0 to 31.
+    rescale : Rescale
+        From sums to results.
 
     """
 
@@ -44,7 +45,7 @@ class Conv2d(Node):
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
-    shift: int = 0
+    rescale: Rescale = field(default_factory=Rescale)
 
     @property
     def macs(self) -> int:
@@ -52,18 +53,18 @@ class Conv2d(Node):
         return int(self.weight.size) * self.output.extents[1] * self.output.extents[2]
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the greatest ``|bias| + 128 * sum |weight|`` of a channel, with rounding."""
+        """Return what ``|bias| + 128 * sum |weight|`` of a channel and its rescaling reach."""
         sums = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)) * 128
-        rounding = 1 << (self.shift - 1) if self.shift else 0
-        return int((sums + np.abs(self.bias.astype(np.int64))).max()) + rounding
+        return self.rescale.worst_case(sums + np.abs(self.bias.astype(np.int64)))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
         channels, height, width = inputs[0].extents
         if self.weight.ndim != 4 or self.weight.shape[1] != channels:
             raise self.refuse(f"weights {self.weight.shape} do not fit {channels} channels")
-        if self.bias.shape != self.weight.shape[:1] or not 0 <= self.shift <= 31:
-            raise self.refuse(f"bias {self.bias.shape} or shift {self.shift} is out of place")
+        outputs = int(self.weight.shape[0])
+        if self.bias.shape != (outputs,) or not self.rescale.fits(outputs):
+            raise self.refuse(f"bias {self.bias.shape} or rescaling is not of {outputs} channels")
         sizes = []
         for n, extent in enumerate((height, width)):
             padded = extent + self.padding[n] + self.padding[n + 2]
@@ -71,7 +72,7 @@ class Conv2d(Node):
             if reach > padded:
                 raise self.refuse(f"its kernel reaches over {reach} pixels, the image has {padded}")
             sizes.append((padded - reach) // self.strides[n] + 1)
-        return int(self.weight.shape[0]), sizes[0], sizes[1]
+        return outputs, sizes[0], sizes[1]
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
@@ -79,7 +80,7 @@ class Conv2d(Node):
             layer,
             weight=self.weight,
             bias=self.bias,
-            shift=self.shift,
+            rescale=self.rescale,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
             strides=self.strides,
@@ -108,7 +109,7 @@ class FloatConv2d(LinearFloatNode):
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
-            shift=linear.shift,
+            rescale=linear.rescale,
         )
 
 
