@@ -213,9 +213,7 @@ class Compute(wiring.Component):
             ),
             # What is examined takes the port that is free.
             on_first.eq(issue.uop_enable & ~gemm_walk.uop_busy),
-            on_second.eq(
-                issue.uop_enable & gemm_walk.uop_busy & ~alu_walk.uop_busy & ~written
-            ),
+            on_second.eq(issue.uop_enable & gemm_walk.uop_busy & ~alu_walk.uop_busy & ~written),
             issue.uop_grant.eq(on_first | on_second),
             issue.uop.eq(Mux(was_second, second.data, first.data)),
             first.addr.eq(Mux(gemm_walk.uop_busy, gemm_walk.uop_address, issue.uop_address)),

@@ -76,9 +76,7 @@ class Gemm(wiring.Component):
 
         # A step accompanies its operands: memory, then the stages of the product.
         fields = ("dst", "reset", "last", "tag")
-        tag = data.StructLayout(
-            {"valid": 1} | {k: step[k].shape() for k in fields}
-        )
+        tag = data.StructLayout({"valid": 1} | {k: step[k].shape() for k in fields})
         stages: list[Any] = [Signal(tag, name=f"stage_{n}") for n in range(1 + DOT_LATENCY)]
         m.d.sync += stages[0].valid.eq(self.i.valid)
         with m.If(self.i.valid):

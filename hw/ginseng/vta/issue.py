@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import (
@@ -118,7 +118,9 @@ class Issue(wiring.Component):
         m.d.comb += [
             moves_on.eq(valid & examined & ~waiting),
             # What follows FINISH belongs to nobody.
-            ends.eq(finishing | (valid & (mem.opcode == Opcode.FINISH)) | (held_kind == _Kind.FINISH)),
+            ends.eq(
+                finishing | (valid & (mem.opcode == Opcode.FINISH)) | (held_kind == _Kind.FINISH)
+            ),
             self.i.ready.eq((~valid | moves_on) & ~ends & ~self.fault),
             reach.start.eq(self.i.valid & self.i.ready),
             reach.insn.eq(alu),
@@ -144,7 +146,9 @@ class Issue(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [word.eq(self.i.payload), valid.eq(1), age.eq(0)]
 
-        self._examine(m, valid & age[1], mem, gemm, alu, span, reach, kind, claim, examined, refused)
+        self._examine(
+            m, valid & age[1], mem, gemm, alu, span, reach, kind, claim, examined, refused
+        )
         held_loads = waiting & held_claim.uops.any & (held_kind == _Kind.LOAD)
         is_walk = (kind == _Kind.GEMM) | (kind == _Kind.ALU) | (kind == _Kind.RESET)
         m.d.comb += reach.enable.eq(valid & is_walk & ~self.loading & ~held_loads)
@@ -195,9 +199,7 @@ class Issue(wiring.Component):
             self._command(m, unit.payload, walk, held_word, held_single, held_first)
 
         m.d.comb += self.idle.eq(
-            self.empty
-            & ~finishing
-            & Mux(waiting, ~tokens, ~valid & ~(self.i.valid & self.i.ready))
+            self.empty & ~finishing & Mux(waiting, ~tokens, ~valid & ~(self.i.valid & self.i.ready))
         )
 
         return m

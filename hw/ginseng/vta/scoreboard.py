@@ -158,9 +158,7 @@ class Scoreboard(wiring.Component):
                         self.push_next.eq(self.retired & held.push_next),
                     ]
         m.d.sync += [
-            busy.eq(
-                (busy & ~Mux(self.retired, 1 << head, 0)) | Mux(self.issue, 1 << tail, 0)
-            ),
+            busy.eq((busy & ~Mux(self.retired, 1 << head, 0)) | Mux(self.issue, 1 << tail, 0)),
             head.eq(head + self.retired),
             tail.eq(tail + self.issue),
         ]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.backend.image import program
 from ginseng.compiler.errors import CompilerError
+from ginseng.compiler.given import GivenScales
 from ginseng.compiler.graph import Graph
-from ginseng.compiler.quantise import quantise_network
+from ginseng.compiler.quantise import integer_graph, quantise_network
 from ginseng.isa.config import SystemConfig
 from ginseng.program import Program
 
@@ -40,7 +41,7 @@ class CompiledModel:
 
 def quantise_model(
     model: "Path | onnx.ModelProto | tvm.IRModule",
-    calibration: Mapping[str, NDArray[Any]],
+    calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     name: str | None = None,
     progress: Callable[[str], None] | None = None,
@@ -55,9 +56,16 @@ def quantise_model(
     imported = import_model(model, name)
     network = imported.network
     say(f"imported {network.name}: {len(network.nodes)} nodes")
+    if network.grids:
+        if calibration:
+            raise CompilerError(
+                f"Model {network.name} is quantised already and brings its own scales; leave the "
+                "calibration data out, or give the float model"
+            )
+        return integer_graph(network, GivenScales(network)), imported.sha256
     from ginseng.compiler.calibration import calibrate, check_samples
 
-    samples = check_samples(network.inputs, calibration)
+    samples = check_samples(network.inputs, calibration or {})
     values = list(dict.fromkeys(node.output for node in network.nodes))
     ranges = calibrate(imported, samples, values, progress=say)
     graph = quantise_network(network, ranges)
@@ -67,7 +75,7 @@ def quantise_model(
 
 def compile_model(
     model: "Path | onnx.ModelProto | tvm.IRModule",
-    calibration: Mapping[str, NDArray[Any]],
+    calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     config: SystemConfig | None = None,
     name: str | None = None,
@@ -78,10 +86,10 @@ def compile_model(
     Parameters
     ----------
     model : Path, onnx.ModelProto or tvm.IRModule
-        Batch 1 or a symbolic batch; float32.
-    calibration : mapping of str to array
+        Batch 1 or a symbolic batch; float32, or quantised (QDQ) to int8 or uint8.
+    calibration : mapping of str to array, or None
         One array per model input, named after it, of shape ``(n, *sample shape)``: the ranges
-        that they cause decide the scales.
+        that they cause decide the scales. None for a model that is quantised already.
     config : SystemConfig or None
         The build to compile for; by default ``SystemConfig()``.
     name : str or None

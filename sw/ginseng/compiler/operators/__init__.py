@@ -17,6 +17,7 @@ from ginseng.compiler.operators import (
     conv2d_transpose,
     dense,
     max_pool,
+    requantise,
     reshape,
 )
 
@@ -33,4 +34,5 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     max_pool.OPERATOR,
     average_pool.OPERATOR,
     reshape.OPERATOR,
+    requantise.OPERATOR,
 )
