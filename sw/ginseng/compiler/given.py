@@ -91,8 +91,7 @@ class GivenScales(Scales):
         output = self.value(node)
         steps = [source.scale * Fraction(float(step)) for step in node.steps]
         biases = [
-            round(Fraction(float(bias)) / step)
-            for bias, step in zip(node.bias, steps, strict=True)
+            round(Fraction(float(bias)) / step) for bias, step in zip(node.bias, steps, strict=True)
         ]
         weight = weight.astype(np.int8)
         sums = weight.astype(np.int64).reshape(len(weight), -1).sum(1)

@@ -176,10 +176,7 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         As `quantise_network`.
 
     """
-    values = {
-        name: scales.input(name, shape[1:])
-        for name, shape in network.inputs.items()
-    }
+    values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}

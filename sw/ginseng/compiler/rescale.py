@@ -129,9 +129,7 @@ class Rescale:
         """Return how many steps a result that is not clipped can lie from the exact one."""
         scale = [2.0**self.before * float(r) for r in ratios]
         count = len(scale)
-        multiplier, shift = (
-            t * count if len(t) == 1 else t for t in (self.multiplier, self.shift)
-        )
+        multiplier, shift = (t * count if len(t) == 1 else t for t in (self.multiplier, self.shift))
         return max(
             0.5 + (s / 2 if self.before else 0.0) + 256 * abs(m / (s * 2.0**n) - 1)
             for s, m, n in zip(scale, multiplier, shift, strict=True)

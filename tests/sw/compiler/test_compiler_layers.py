@@ -22,6 +22,15 @@ FEW = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+#: Buffers of a few tiles, blocks of eight channels and a batch of two.
+SMALL = CoreConfig(
+    log_batch=1,
+    log_block=3,
+    log_uop_buff_size=9,
+    log_inp_buff_size=10,
+    log_wgt_buff_size=11,
+    log_acc_buff_size=12,
+)
 seeds = st.integers(0, 1 << 30)
 activations = st.sampled_from([(-128, 127), (0, 127), (-7, 100), (0, 24)])
 
@@ -51,7 +60,7 @@ def rescalings(draw, channels):
 
 
 @st.composite
-def convolutions(draw, limit=40, spatial=14):
+def convolutions(draw, limit=40, spatial=14, grouped=False):
     channels, outputs = draw(st.integers(1, limit)), draw(st.integers(1, limit))
     height, width = draw(st.integers(1, spatial)), draw(st.integers(1, spatial))
     dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
@@ -67,12 +76,16 @@ def convolutions(draw, limit=40, spatial=14):
     ]
     rng = np.random.default_rng(draw(seeds))
     lo, hi = draw(activations)
+    groups = draw(st.sampled_from([n for n in range(1, channels + 1) if channels % n == 0]))
+    groups = groups if grouped else 1
+    outputs = groups * -(-outputs // groups)
     node = Conv2d(
         name="conv",
         inputs=("x",),
         output=Value(name="y", shape=(outputs, *size), shift=0, lo=lo, hi=hi),
-        weight=rng.integers(-128, 128, (outputs, channels, *kernel)).astype(np.int8),
+        weight=rng.integers(-128, 128, (outputs, channels // groups, *kernel)).astype(np.int8),
         bias=rng.integers(-20000, 20000, outputs).astype(np.int32) * draw(st.integers(0, 1)),
+        groups=groups,
         strides=strides,
         padding=padding,
         dilation=dilation,
@@ -92,15 +105,36 @@ def test_convolutions_are_exact(agrees, graph, seed):
 @given(graph=convolutions(limit=20, spatial=6), seed=seeds)
 def test_convolutions_are_exact_with_small_buffers_and_a_batch_of_two(agrees, graph, seed):
     """Buffers of a few tiles force every split: rows, blocks, kernel rows, single slots."""
-    core = CoreConfig(
-        log_batch=1,
-        log_block=3,
-        log_uop_buff_size=9,
-        log_inp_buff_size=10,
-        log_wgt_buff_size=11,
-        log_acc_buff_size=12,
+    agrees(graph, seed=seed, core=SMALL)
+
+
+@FEW
+@given(graph=convolutions(limit=70, spatial=9, grouped=True), seed=seeds)
+def test_grouped_and_depthwise_convolutions_are_exact(agrees, graph, seed):
+    agrees(graph, seed=seed)
+
+
+@FEW
+@given(graph=convolutions(limit=30, spatial=6, grouped=True), seed=seeds)
+def test_grouped_convolutions_are_exact_with_small_buffers(agrees, graph, seed):
+    agrees(graph, seed=seed, core=SMALL)
+
+
+def test_a_tap_of_a_depthwise_convolution_costs_one_micro_op_for_each_block(agrees):
+    rng = np.random.default_rng(2)
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(200, 6, 6), shift=0),
+        weight=rng.integers(-128, 128, (200, 1, 3, 3)).astype(np.int8),
+        bias=np.zeros(200, np.int32),
+        padding=(1, 1, 1, 1),
+        groups=200,
+        rescale=Rescale.shifted(8),
     )
-    agrees(graph, seed=seed, core=core)
+    _, run = agrees(single(node, Value(name="x", shape=(200, 6, 6), shift=0)), scheduler=1)
+    resets = 6 * 6 * 13
+    assert run.gemm_uops == 6 * 6 * 9 * 13 + resets
 
 
 def test_a_convolution_that_needs_every_split_is_exact_under_any_interleaving(agrees):

@@ -88,9 +88,7 @@ class Requantise:
     def _append_biases(self, biases: NDArray[np.int64]) -> None:
         """Add the pass that adds them, unless it changes nothing."""
         if biases.any():
-            self.passes.append(
-                Pass(AluOp.ADD, vector=len(self._vectors), regional=len(biases) > 1)
-            )
+            self.passes.append(Pass(AluOp.ADD, vector=len(self._vectors), regional=len(biases) > 1))
             for bias in biases:
                 self._append_vector(bias, 0)
 

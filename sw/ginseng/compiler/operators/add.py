@@ -60,9 +60,7 @@ class Add(Node):
         scaled = [ratio * 2**shift for ratio in ratios]
         if shift > _SHIFT_LIMIT or any(r.denominator > 1 or _exceeds(int(r)) for r in scaled):
             fitting = (
-                s
-                for s in range(_SHIFT_LIMIT, 0, -1)
-                if max(ratios) * 2**s < MULTIPLIER_LIMIT - 1
+                s for s in range(_SHIFT_LIMIT, 0, -1) if max(ratios) * 2**s < MULTIPLIER_LIMIT - 1
             )
             shift = next(fitting, 0)
         multiplier = tuple(round(ratio * 2**shift) for ratio in ratios)
