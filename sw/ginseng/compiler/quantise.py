@@ -1,6 +1,6 @@
-"""Power-of-two scales from ranges, and the integer graph they give."""
+"""Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import floor, log2
 from typing import Final
@@ -11,26 +11,14 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
 from ginseng.compiler.graph import INT8, Graph, Value
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.methods import ShiftRule, min_max
 from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
 
-__all__ = ["Linear", "Scales", "linear_scales", "min_max_shift", "quantise_network"]
+__all__ = ["Linear", "Scales", "linear_scales", "quantise_network"]
 
-#: Shifts beyond are those of constants that are zero but for rounding.
-_SHIFTS: Final = (-24, 31)
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
-
-#: Chooses a shift from the least and greatest value that calibration saw.
-ShiftRule = Callable[[float, float], int]
-
-
-def min_max_shift(lo: float, hi: float) -> int:
-    """Return the greatest shift at which neither end of the range saturates."""
-    magnitude = max(abs(lo), abs(hi))
-    if magnitude == 0:
-        return INT8[1].bit_length()
-    shift = floor(log2((INT8[1] + 0.5) / magnitude))
-    return min(max(shift, _SHIFTS[0]), _SHIFTS[1])
 
 
 class Scales:
@@ -38,17 +26,15 @@ class Scales:
 
     Parameters
     ----------
-    ranges : mapping of str to tuple of float
-        Least and greatest element of each value, from calibration.
+    seen : mapping of str to Histogram
+        What calibration saw of each value.
     rule : callable
-        How a range becomes a shift.
+        How that becomes a shift.
 
     """
 
-    def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-    ) -> None:
-        self._ranges: Final = ranges
+    def __init__(self, seen: Mapping[str, Histogram], rule: ShiftRule = min_max) -> None:
+        self._seen: Final = seen
         self._rule: Final = rule
 
     def shift(self, value: str) -> int:
@@ -60,12 +46,12 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        lo, hi = self._ranges[value]
-        if not np.isfinite([lo, hi]).all():
+        seen = self._seen[value]
+        if not np.isfinite([seen.lo, seen.hi]).all():
             raise CompilerError(
                 f"Value {value} is not finite on the calibration data; check model and data"
             )
-        return self._rule(lo, hi)
+        return self._rule(seen)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
@@ -118,8 +104,7 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
             raise CompilerError(
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
-    largest = float(np.abs(node.weight).max())
-    shift = min_max_shift(-largest, largest)
+    shift = min_max(Histogram.of(node.weight))
     bias = float(np.abs(node.bias).max())
     if bias:
         # A bias far greater than the products beside it: coarser weights lose nothing visible.
@@ -136,7 +121,7 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
 
 
 def quantise_network(
-    network: Network, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
+    network: Network, seen: Mapping[str, Histogram], rule: ShiftRule = min_max
 ) -> Graph:
     """Return the integer graph of ``network``.
 
@@ -146,7 +131,7 @@ def quantise_network(
         If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
-    scales = Scales(ranges, rule)
+    scales = Scales(seen, rule)
     values = {
         name: Value(name=name, shape=shape[1:], shift=scales.shift(name))
         for name, shape in network.inputs.items()
