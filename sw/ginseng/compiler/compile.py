@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.backend.image import program
 from ginseng.compiler.errors import CompilerError
+from ginseng.compiler.given import GivenScales
 from ginseng.compiler.graph import Graph
 from ginseng.compiler.methods import calibration_method
-from ginseng.compiler.quantise import quantise_network
+from ginseng.compiler.quantise import Scales, integer_graph
 from ginseng.isa.config import SystemConfig
 from ginseng.program import Program
 
@@ -66,7 +67,7 @@ class QuantisedModel:
 
 def quantise_model(
     model: "Path | onnx.ModelProto | tvm.IRModule",
-    calibration: Mapping[str, NDArray[Any]],
+    calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     name: str | None = None,
     method: str = "minmax",
@@ -85,14 +86,21 @@ def quantise_model(
     imported = import_model(model, name)
     network = imported.network
     say(f"imported {network.name}: {len(network.nodes)} nodes")
+    if network.grids:
+        if calibration or compare:
+            raise CompilerError(
+                f"Model {network.name} is quantised already and brings its own scales; leave the "
+                "calibration data and samples to compare with out, or give the float model"
+            )
+        return QuantisedModel(integer_graph(network, GivenScales(network)), imported.sha256)
     from ginseng.compiler.calibration import FloatRun, calibrate, check_samples
 
-    samples = check_samples(network.inputs, calibration)
+    samples = check_samples(network.inputs, calibration or {})
     held = None if compare is None else check_samples(network.inputs, compare)
     run = FloatRun(imported, [node.output for node in network.nodes])
     seen = calibrate(run, samples, bar=bar)
     say(f"calibrated {len(seen)} values")
-    graph = quantise_network(network, seen, rule)
+    graph = integer_graph(network, Scales(seen, rule))
     say(f"quantised {network.name}")
     if held is None:
         return QuantisedModel(graph, imported.sha256)
@@ -103,7 +111,7 @@ def quantise_model(
 
 def compile_model(
     model: "Path | onnx.ModelProto | tvm.IRModule",
-    calibration: Mapping[str, NDArray[Any]],
+    calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     config: SystemConfig | None = None,
     name: str | None = None,
@@ -117,10 +125,10 @@ def compile_model(
     Parameters
     ----------
     model : Path, onnx.ModelProto or tvm.IRModule
-        Batch 1 or a symbolic batch; float32.
-    calibration : mapping of str to array
+        Batch 1 or a symbolic batch; float32, or quantised (QDQ) to int8 or uint8.
+    calibration : mapping of str to array, or None
         One array per model input, named after it, of shape ``(n, *sample shape)``: the ranges
-        that they cause decide the scales.
+        that they cause decide the scales. None for a model that is quantised already.
     config : SystemConfig or None
         The build to compile for; by default ``SystemConfig()``.
     name : str or None

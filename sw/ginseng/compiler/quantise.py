@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import floor, log2
 from typing import Final
 
@@ -15,10 +16,20 @@ from ginseng.compiler.histogram import Histogram
 from ginseng.compiler.methods import ShiftRule, min_max
 from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
 
-__all__ = ["Linear", "Scales", "linear_scales", "quantise_network"]
+__all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Integer parameters of a convolution or dense layer."""
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    rescale: Rescale
+    output: Value
 
 
 class Scales:
@@ -57,37 +68,36 @@ class Scales:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
         shift = self.shift(node.output)
         shift = shift if limit is None else min(shift, limit)
-        return _clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
+        return clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
 
     def inherit(self, node: FloatNode, source: Value) -> Value:
         """Return the output of ``node`` in the scale and range of its input ``source``."""
-        value = Value(
-            name=node.output, shape=node.shape, shift=source.shift, lo=source.lo, hi=source.hi
-        )
-        return _clipped(node, value)
+        return clipped(node, replace(source, name=node.output, shape=node.shape))
+
+    def keeps(self, node: FloatNode, source: Value) -> bool:
+        """Return whether the output of ``node`` can have the scale of its input ``source``."""
+        return True
+
+    def input(self, name: str, shape: tuple[int, ...]) -> Value:
+        """Return an input of the network."""
+        return Value(name=name, shape=shape, shift=self.shift(name))
+
+    def linear(self, node: LinearFloatNode, source: Value) -> Linear:
+        """Return the integer parameters of ``node``, which reads ``source``."""
+        return linear_scales(node, source, self)
 
 
-def _clipped(node: FloatNode, value: Value) -> Value:
+def clipped(node: FloatNode, value: Value) -> Value:
     """Return ``value`` with the bounds of the node's activation as integers."""
     if node.clip is None:
         return value
     lo, hi = (
-        int(np.clip(np.rint(np.ldexp(bound, value.shift)), value.lo, value.hi))
+        min(max(round(Fraction(bound) / value.scale) + value.zero, value.lo), value.hi)
         if np.isfinite(bound)
         else end
         for bound, end in zip(node.clip, (value.lo, value.hi), strict=True)
     )
     return replace(value, lo=lo, hi=hi)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Integer parameters of a convolution or dense layer."""
-
-    weight: NDArray[np.int8]
-    bias: NDArray[np.int32]
-    rescale: Rescale
-    output: Value
 
 
 def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linear:
@@ -120,10 +130,8 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
     )
 
 
-def quantise_network(
-    network: Network, seen: Mapping[str, Histogram], rule: ShiftRule = min_max
-) -> Graph:
-    """Return the integer graph of ``network``.
+def integer_graph(network: Network, scales: Scales) -> Graph:
+    """Return the integer graph of ``network`` with the scales that ``scales`` decides.
 
     Raises
     ------
@@ -131,11 +139,7 @@ def quantise_network(
         If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
-    scales = Scales(seen, rule)
-    values = {
-        name: Value(name=name, shape=shape[1:], shift=scales.shift(name))
-        for name, shape in network.inputs.items()
-    }
+    values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}

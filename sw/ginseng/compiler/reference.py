@@ -66,7 +66,8 @@ def _image(x: Integers) -> Integers:
 def _conv2d(node: Any, x: Integers) -> Integers:
     x = _image(x)
     top, left, bottom, right = node.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    border = ((0, 0), (0, 0), (top, bottom), (left, right))
+    padded = np.pad(x, border, constant_values=node.pad_value)
     weight = node.weight.astype(np.int64)
     _, height, width = node.output.extents
     acc = np.zeros((len(x), len(weight), height, width), np.int64)
@@ -84,9 +85,11 @@ def _dense(node: Any, x: Integers) -> Integers:
     return _rescale(node.rescale, _image(acc))
 
 
-def _add(node: Any, a: Integers, b: Integers) -> Integers:
-    total = (_image(a) << node.left[0]) + (_image(b) << node.left[1])
-    return _round_shift(total, node.shift)
+def _add(node: Any, *operands: Integers) -> Integers:
+    total = np.full_like(_image(operands[0]), node.offset)
+    for x, multiplier in zip(operands, node.multiplier, strict=True):
+        total += _image(x) * multiplier
+    return total >> node.shift
 
 
 def _clip(node: Any, x: Integers) -> Integers:
@@ -111,14 +114,14 @@ def _max_pool(node: Any, x: Integers) -> Integers:
 
 def _global_average_pool(node: Any, x: Integers) -> Integers:
     total = _image(x).sum((2, 3), keepdims=True)
-    averaged: Integers = (total + node.offset) * node.multiplier >> node.shift
-    return averaged
+    return _rescale(node.rescale, total + node.bias)
 
 
 _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "conv2d": _conv2d,
     "dense": _dense,
     "add": _add,
+    "requantise": _add,
     "clip": _clip,
     "max_pool": _max_pool,
     "global_average_pool": _global_average_pool,

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.border import Axis, Border
 from ginseng.compiler.backend.lowering import Layer, Slots, grid, shifted
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
@@ -14,6 +15,7 @@ from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
 from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import Memory
+from ginseng.isa.insn import AluOp
 
 __all__ = ["lower_linear"]
 
@@ -46,9 +48,10 @@ class _Linear:
         tiling: Tiling,
         weight: NDArray[np.int8],
         requantise: Requantise,
+        border: Border,
     ) -> None:
         core = layer.config
-        self.layer, self.g, self.t = layer, geometry, tiling
+        self.layer, self.g, self.t, self.border = layer, geometry, tiling, border
         self.passes, self.vectors = requantise.passes, len(requantise.vectors)
         self.row_parts = _parts(geometry.out_height, tiling.rows)
         self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
@@ -120,7 +123,7 @@ class _Linear:
         if first:
             # Every input row of this tile is padding.
             acc = self._reset(r, o, area)
-        self._requantise(o, area, acc)
+        self._requantise(r, o, acc)
         plane = g.out_height * g.out_width
         self.layer.store(
             o.begin * plane + r.begin * g.out_width,
@@ -225,9 +228,10 @@ class _Linear:
             combinations(allowed, 2), key=lambda p: (dims[p[0]][0] * dims[p[1]][0], -p[0], -p[1])
         )
 
-    def _requantise(self, o: _Part, area: int, acc: int) -> None:
+    def _requantise(self, r: _Part, o: _Part, acc: int) -> None:
         """Turn sums into results: ALU passes with one and the same walk."""
-        stream, loops = self.layer.stream, (Loop(o.size, dst=area, src=1), Loop(area, dst=1))
+        stream, area = self.layer.stream, r.size * self.g.out_width
+        loops = Loop(o.size, dst=area, src=1), Loop(area, dst=1)
         held = acc
         if self.constants is not None:
             held, fresh = self.held.get(o)
@@ -235,8 +239,28 @@ class _Linear:
                 first, count = self.vectors * o.begin, self.vectors * o.size
                 stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
         for step in self.passes:
-            uops = Uops.one(acc, held + step.vector * o.size)
-            stream.alu(step.op, uops, *loops, imm=step.imm)
+            src = held + step.vector * o.size
+            if step.regional:
+                self._add_regions(r, o, acc, src)
+            else:
+                stream.alu(step.op, Uops.one(acc, src), *loops, imm=step.imm)
+
+    def _add_regions(self, r: _Part, o: _Part, acc: int, src: int) -> None:
+        """Add to each region of the border its vector of biases, which start at ``src``."""
+        width, area = self.g.out_width, r.size * self.g.out_width
+        for region in self.border.regions(r.begin, r.size):
+            dims = [
+                (region.rows, width, 0, 0),
+                (region.columns, 1, 0, 0),
+                (o.size, area, 1, 0),
+            ]
+            outer, inner = self._loops(dims)
+            uops = shifted(
+                grid(*(d for n, d in enumerate(dims) if n not in (outer, inner))),
+                dst=acc + (region.row - r.begin) * width + region.column,
+                src=src + region.vector * o.size,
+            )
+            self.layer.stream.alu(AluOp.ADD, uops, Loop(*dims[outer]), Loop(*dims[inner]))
 
 
 def lower_linear(
@@ -250,6 +274,7 @@ def lower_linear(
     strides: tuple[int, int] = (1, 1),
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
     dilation: tuple[int, int] = (1, 1),
+    pad_value: int = 0,
 ) -> None:
     """Emit ``clip(rescale(conv(x, weight) + bias))``.
 
@@ -271,6 +296,8 @@ def lower_linear(
         Down, across.
     padding : tuple of int
         Top, left, bottom, right.
+    pad_value : int
+        What stands in the padding.
 
     Raises
     ------
@@ -285,7 +312,19 @@ def lower_linear(
             f"its padding {padding} exceeds {_PAD_LIMIT} pixels; crop the kernel's empty border, "
             "or pad the input"
         )
-    requantise = Requantise(core, layer.blocks(outputs), bias, rescale, clip)
+    down, across = (
+        Axis(
+            outputs=(out_height, out_width)[n],
+            kernel=weight.shape[2 + n],
+            stride=strides[n],
+            dilation=dilation[n],
+            padding=padding[n],
+            extent=(height, width)[n],
+        )
+        for n in (0, 1)
+    )
+    border = Border(weight, bias, pad_value, (down, across))
+    requantise = Requantise(core, layer.blocks(outputs), border.biases, rescale, clip)
     geometry = Geometry(
         in_blocks=layer.blocks(channels),
         out_blocks=layer.blocks(outputs),
@@ -322,6 +361,6 @@ def lower_linear(
     ).transpose(0, 2, 4, 5, 1, 3)
 
     def emit(tiling: Tiling, target: Layer) -> None:
-        _Linear(target, geometry, tiling, blocked, requantise).emit()
+        _Linear(target, geometry, tiling, blocked, requantise, border).emit()
 
     emit(layer.choose(geometry, tilings, emit), layer)

@@ -16,6 +16,7 @@ from ginseng.compiler.operators import (
     conv2d,
     dense,
     max_pool,
+    requantise,
     reshape,
 )
 
@@ -31,4 +32,5 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     max_pool.OPERATOR,
     average_pool.OPERATOR,
     reshape.OPERATOR,
+    requantise.OPERATOR,
 )

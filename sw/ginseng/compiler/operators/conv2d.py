@@ -11,8 +11,8 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, linear_scales
-from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale, sum_bounds
 
 __all__ = ["OPERATOR", "Conv2d"]
 
@@ -23,7 +23,8 @@ class Conv2d(Node):
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
     padding[0]``, likewise ``l'`` from ``x`` and the
-    left padding; outside of the image ``x`` is 0. Sums are exact: `worst_case` fits int32.
+    left padding; outside of the image ``x`` is ``pad_value``. Sums are exact: `worst_case` fits
+    int32.
 
     Attributes
     ----------
@@ -33,6 +34,8 @@ class Conv2d(Node):
         Down, across.
     padding : tuple of int
         Top, left, bottom, right.
+    pad_value : int
+        The integer that means 0: the zero point of the input.
     rescale : Rescale
         From sums to results.
 
@@ -45,6 +48,7 @@ class Conv2d(Node):
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
+    pad_value: int = 0
     rescale: Rescale = field(default_factory=Rescale)
 
     @property
@@ -53,9 +57,9 @@ class Conv2d(Node):
         return int(self.weight.size) * self.output.extents[1] * self.output.extents[2]
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return what ``|bias| + 128 * sum |weight|`` of a channel and its rescaling reach."""
-        sums = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)) * 128
-        return self.rescale.worst_case(sums + np.abs(self.bias.astype(np.int64)))
+        """Return what the sums of a channel and their rescaling reach."""
+        lo, hi = min(inputs[0].lo, self.pad_value), max(inputs[0].hi, self.pad_value)
+        return self.rescale.worst_case(sum_bounds(self.weight, self.bias, lo, hi))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
@@ -86,6 +90,7 @@ class Conv2d(Node):
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
+            pad_value=self.pad_value,
         )
 
 
@@ -99,7 +104,7 @@ class FloatConv2d(LinearFloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer convolution."""
-        linear = linear_scales(self, inputs[0], scales)
+        linear = scales.linear(self, inputs[0])
         return Conv2d(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -109,6 +114,7 @@ class FloatConv2d(LinearFloatNode):
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
+            pad_value=inputs[0].zero,
             rescale=linear.rescale,
         )
 
