@@ -1,6 +1,6 @@
-"""Power-of-two scales from ranges, and the integer graph they give."""
+"""Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor, log2
@@ -12,34 +12,14 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
 from ginseng.compiler.graph import INT8, Graph, Value
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.methods import ShiftRule, min_max
 from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
 
-__all__ = [
-    "Linear",
-    "Scales",
-    "clipped",
-    "integer_graph",
-    "linear_scales",
-    "min_max_shift",
-    "quantise_network",
-]
+__all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
-#: Shifts beyond are those of constants that are zero but for rounding.
-_SHIFTS: Final = (-24, 31)
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
-
-#: Chooses a shift from the least and greatest value that calibration saw.
-ShiftRule = Callable[[float, float], int]
-
-
-def min_max_shift(lo: float, hi: float) -> int:
-    """Return the greatest shift at which neither end of the range saturates."""
-    magnitude = max(abs(lo), abs(hi))
-    if magnitude == 0:
-        return INT8[1].bit_length()
-    shift = floor(log2((INT8[1] + 0.5) / magnitude))
-    return min(max(shift, _SHIFTS[0]), _SHIFTS[1])
 
 
 @dataclass(frozen=True)
@@ -57,17 +37,15 @@ class Scales:
 
     Parameters
     ----------
-    ranges : mapping of str to tuple of float
-        Least and greatest element of each value, from calibration.
+    seen : mapping of str to Histogram
+        What calibration saw of each value.
     rule : callable
-        How a range becomes a shift.
+        How that becomes a shift.
 
     """
 
-    def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-    ) -> None:
-        self._ranges: Final = ranges
+    def __init__(self, seen: Mapping[str, Histogram], rule: ShiftRule = min_max) -> None:
+        self._seen: Final = seen
         self._rule: Final = rule
 
     def shift(self, value: str) -> int:
@@ -79,12 +57,12 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        lo, hi = self._ranges[value]
-        if not np.isfinite([lo, hi]).all():
+        seen = self._seen[value]
+        if not np.isfinite([seen.lo, seen.hi]).all():
             raise CompilerError(
                 f"Value {value} is not finite on the calibration data; check model and data"
             )
-        return self._rule(lo, hi)
+        return self._rule(seen)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
@@ -136,8 +114,7 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
             raise CompilerError(
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
-    largest = float(np.abs(node.weight).max())
-    shift = min_max_shift(-largest, largest)
+    shift = min_max(Histogram.of(node.weight))
     bias = float(np.abs(node.bias).max())
     if bias:
         # A bias far greater than the products beside it: coarser weights lose nothing visible.
@@ -153,27 +130,13 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
     )
 
 
-def quantise_network(
-    network: Network, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-) -> Graph:
-    """Return the integer graph of ``network``.
-
-    Raises
-    ------
-    CompilerError
-        If a node cannot be quantised, or the graph breaks a rule of `Graph`.
-
-    """
-    return integer_graph(network, Scales(ranges, rule))
-
-
 def integer_graph(network: Network, scales: Scales) -> Graph:
     """Return the integer graph of ``network`` with the scales that ``scales`` decides.
 
     Raises
     ------
     CompilerError
-        As `quantise_network`.
+        If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
     values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
