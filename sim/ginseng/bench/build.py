@@ -4,6 +4,7 @@ Elaboration takes as long as compilation, so its result is cached too, by the co
 sources that it reads.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,8 +12,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -37,8 +40,10 @@ _FAST: Final = ("-O3", "-march=native")
 #: Code that runs once.
 _SLOW: Final = ("-O1",)
 _RUNTIME: Final = ("verilated", "verilated_threads")
-#: What the gates are written in: every module that elaboration may read.
-_SOURCES: Final = (Path(__file__).parent, *(Path(at).parent for at in ginseng.soc.__path__))
+#: What the gates are written in: every module that elaboration of a recipe may read.
+_SOURCES: Final = tuple(Path(at).parent for at in ginseng.soc.__path__)
+#: A source that changed since then is another one than was imported.
+_IMPORTED: Final = time.time()
 
 
 class Waves:
@@ -100,8 +105,8 @@ def build(design: Any, *, waves: str = Waves.NONE, recipe: str | None = None) ->
     design : wiring.Component or callable
         Not elaborated yet; with a recipe, the function that makes it.
     recipe : str or None
-        The component and every parameter of it: with the sources of the gates, it names the
-        elaborated design, which then is elaborated only once. None elaborates it always.
+        A component of the gates and every parameter of it: with the sources of the gates, it
+        names the elaborated design, which then is elaborated only once. None elaborates it always.
     waves : str
         Of `Waves`; FST falls back to VCD where the LZ4 headers are missing, with a note.
 
@@ -121,22 +126,17 @@ def build(design: Any, *, waves: str = Waves.NONE, recipe: str | None = None) ->
     digest = _digest(text, repr(ports), waves, _tools(root), *(p.read_text() for p in sources))
     directory = cache_directory() / "models" / digest
     library = directory / "model.so"
-    if not library.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-            place = Path(scratch) / "build"
-            place.mkdir()
-            _make(place, root, text, ports, waves)
-            finished = Path(scratch) / "finished"
-            finished.mkdir()
-            shutil.move(place / "model.so", finished / "model.so")
-            (finished / "top.v").write_text(text)
-            try:
+    with _alone(directory):
+        if not library.exists():
+            with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+                place = Path(scratch) / "build"
+                place.mkdir()
+                _make(place, root, text, ports, waves)
+                finished = Path(scratch) / "finished"
+                finished.mkdir()
+                shutil.move(place / "model.so", finished / "model.so")
+                (finished / "top.v").write_text(text)
                 finished.rename(directory)
-            except OSError:
-                # Another process was faster with the same build.
-                if not library.exists():
-                    raise
     return Built(library, ports, waves, note)
 
 
@@ -159,15 +159,25 @@ def _elaborated(design: Any, recipe: str | None) -> tuple[str, dict[str, int]]:
         *(path.read_text() for path in modules),
     )
     kept = cache_directory() / "elaborated" / f"{name}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
-        return found["verilog"], found["ports"]
-    text, ports = _elaborate(design())
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"ports": ports, "verilog": text}))
-    partial.rename(kept)
+    with _alone(kept):
+        if kept.exists():
+            found = json.loads(kept.read_text())
+            return found["verilog"], found["ports"]
+        text, ports = _elaborate(design())
+        if all(path.stat().st_mtime < _IMPORTED for path in modules):
+            partial = kept.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps({"ports": ports, "verilog": text}))
+            partial.rename(kept)
     return text, ports
+
+
+@contextmanager
+def _alone(product: Path) -> Iterator[None]:
+    """Keep other processes from making ``product`` at the same time."""
+    product.parent.mkdir(parents=True, exist_ok=True)
+    with product.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _elaborate(component: Any) -> tuple[str, dict[str, int]]:

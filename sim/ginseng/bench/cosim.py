@@ -96,12 +96,16 @@ class GatesCore:
         self._golden: Final = port
         self._timing: Final = timing or PortTiming()
         self._program = (0, 0)
+        #: Loads that the gates issued since reset, those of `_zero` included.
+        self._issued = 0
 
     def reset(self) -> None:
         """Full reset: queues and tokens empty, every scratchpad zero."""
         self._model.set(f"{_PORT}fault", 0)
         self._model.set("start", 0)
         self._model.reset()
+        self._model.attach_port(_PORT, self._bus, self._timing)
+        self._issued = 0
         self.counters = Counters()
         self._zero((Memory.INP, Memory.WGT, Memory.ACC, Memory.UOP))
 
@@ -169,8 +173,7 @@ class GatesCore:
     def _run(self, port: MemoryPort, insn_base: int, count: int) -> int:
         """Run a program whose transfers ``port`` answers; return its cycles."""
         model = self._model
-        model.attach_port(_PORT, self._bus, self._timing)
-        answers = _Answers(model, self.config, port)
+        answers = _Answers(model, self.config, port, self._issued)
         model.set("insn_addr", insn_base)
         model.set("insn_count", count)
         begin = model.cycle
@@ -190,18 +193,27 @@ class GatesCore:
             model.set(f"{_PORT}fault", 1)
             model.run(1)
             raise
+        self._issued = answers.issued
         return model.cycle - begin
 
 
 class _Answers:
-    """Answers the events of one program from a golden port."""
+    """Answers the events of one program from a golden port.
 
-    def __init__(self, model: Model, config: CoreConfig, port: MemoryPort) -> None:
+    Attributes
+    ----------
+    issued : int
+        Loads that the gates issued since reset.
+
+    """
+
+    def __init__(self, model: Model, config: CoreConfig, port: MemoryPort, issued: int) -> None:
+        self.issued = issued
         self._model = model
         self._config = config
         self._port = port
-        #: The port counts loads of its whole life, the gates those of a program.
-        self._before = port.issued
+        #: What the gates' numbers of loads are ahead of the port's: they count more programs.
+        self._ahead = issued - port.issued
         self._store: tuple[Transfer, int] | None = None
 
     def give(self) -> None:
@@ -211,7 +223,7 @@ class _Answers:
             if kind is Event.READ:
                 self._read(event)
             elif kind is Event.SETTLE:
-                while self._port.verified < self._before + event.number:
+                while self._port.verified < event.number - self._ahead:
                     self._port.settle()
             elif kind is Event.STORE:
                 self._expect(event)
@@ -219,6 +231,7 @@ class _Answers:
                 self._write(event)
 
     def _read(self, event: PortEvent) -> None:
+        self.issued = event.number
         transfer = _transfer(_READ.unpack(event.bytes))
         data = self._port.read(Client(event.client), transfer)
         self._model.answer(event, data.tobytes())
@@ -239,7 +252,7 @@ class _Answers:
             raise BenchError("The harness wrote a store that nobody asked for; this is a defect")
         transfer, sample = self._store
         data: NDArray[np.uint8] = np.frombuffer(event.bytes, np.uint8)
-        self._port.write(transfer, data, self._before + sample)
+        self._port.write(transfer, data, max(0, sample - self._ahead))
 
 
 def _transfer(fields: dict[str, int]) -> Transfer:
