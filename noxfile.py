@@ -53,7 +53,7 @@ def formal(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and layering."""
-    session.install("-e.[demo,rtl,formal]", *_group("lint"), *_group("test"))
+    session.install("-e.[demo,plot,rtl,formal]", *_group("lint"), *_group("test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -69,8 +69,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: `nox -s bench -- compiler --json`."""
-    session.install("-e.[demo]")
+    """Measure: `nox -s bench -- compiler --json`, `nox -s bench -- vta --plot roofline.png`."""
+    session.install("-e.[demo,plot,rtl]")
     session.run("ginseng", "bench", *(session.posargs or ["compiler"]))
 
 
