@@ -66,11 +66,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command("compile")
     def compile_command(
-        model: Annotated[Path, typer.Argument(help="An ONNX model.")],
-        calibrate: Annotated[
-            Path, typer.Option(help="An .npz: one array per model input, samples first.")
+        model: Annotated[
+            Path,
+            typer.Argument(help="ONNX, a torch.export program (.pt2), or a Relax module (.json)."),
         ],
         output_file: Annotated[Path, typer.Option("--output", "-o", help="The .ginseng file.")],
+        calibrate: Annotated[
+            Path | None,
+            typer.Option(
+                help="An .npz: one array per model input, samples first; none for a model that is "
+                "quantised already."
+            ),
+        ] = None,
         as_json: JsonOption = False,
     ) -> None:
         """Import, quantise, tile, chunk and emit a model as one protected program."""
@@ -78,8 +85,8 @@ def register(app: typer.Typer) -> None:
 
         output = Output(as_json)
         if not model.is_file():
-            raise UsageError(f"{model} does not exist; give the path of an ONNX model")
-        arrays = load_arrays(calibrate)
+            raise UsageError(f"{model} does not exist; give the path of a model")
+        arrays = None if calibrate is None else load_arrays(calibrate)
         start = time.perf_counter()
         compiled = compile_model(model, arrays, progress=output.say)
         program = compiled.program

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
-from ginseng.compiler.importer import Imported, first_line, quiet
+from ginseng.compiler.importer import Imported
+from ginseng.compiler.importers.source import first_line, quiet
 
 __all__ = ["calibrate", "check_samples"]
 
