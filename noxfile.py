@@ -36,6 +36,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """Import torch.export programs: the tests that need PyTorch, which nothing else does."""
+    session.install("-e.[tvm]", *_group("test"), "torch==2.13.0")
+    session.run("pytest", "tests/sw/compiler/test_compiler_torch.py", *session.posargs)
+
+
+@nox.session
 def rtl(session: nox.Session) -> None:
     """Run every VTA vector on the gates in Verilator; arguments go to `ginseng vta run`."""
     session.install("-e.[rtl]")
