@@ -76,7 +76,33 @@ def _conv2d(node: Any, x: Integers) -> Integers:
             rows = i * node.dilation[0] + node.strides[0] * np.arange(height)
             columns = j * node.dilation[1] + node.strides[1] * np.arange(width)
             window = padded[:, :, rows][:, :, :, columns]
-            acc += np.einsum("nihw,oi->nohw", window, weight[:, :, i, j])
+            split = window.reshape(len(x), node.groups, -1, height, width)
+            taps = weight[:, :, i, j].reshape(node.groups, -1, weight.shape[1])
+            acc += np.einsum("ngihw,goi->ngohw", split, taps).reshape(acc.shape)
+    return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
+
+
+def _conv2d_transpose(node: Any, x: Integers) -> Integers:
+    x = _image(x)
+    weight = node.weight.astype(np.int64)
+    outputs, _, *kernel = weight.shape
+    _, height, width = node.output.extents
+    # Everything that every pixel adds to, then the part that is kept.
+    reach = [
+        (extent - 1) * node.strides[n] + (kernel[n] - 1) * node.dilation[n] + 1
+        for n, extent in enumerate(x.shape[2:])
+    ]
+    kept = [node.padding[0] + height, node.padding[1] + width]
+    acc = np.zeros((len(x), outputs, *(max(pair) for pair in zip(reach, kept, strict=True))), int)
+    split = x.reshape(len(x), node.groups, -1, *x.shape[2:])
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            taps = weight[:, :, i, j].reshape(node.groups, -1, weight.shape[1])
+            product = np.einsum("ngihw,goi->ngohw", split, taps)
+            rows = i * node.dilation[0] + node.strides[0] * np.arange(x.shape[2])
+            columns = j * node.dilation[1] + node.strides[1] * np.arange(x.shape[3])
+            acc[:, :, rows[:, None], columns] += product.reshape(len(x), outputs, *x.shape[2:])
+    acc = acc[:, :, node.padding[0] : kept[0], node.padding[1] : kept[1]]
     return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
 
 
@@ -89,7 +115,8 @@ def _add(node: Any, *operands: Integers) -> Integers:
     total = np.full_like(_image(operands[0]), node.offset)
     for x, multiplier in zip(operands, node.multiplier, strict=True):
         total += _image(x) * multiplier
-    return total >> node.shift
+    shifted: Integers = total >> node.shift
+    return shifted
 
 
 def _clip(node: Any, x: Integers) -> Integers:
@@ -119,6 +146,7 @@ def _global_average_pool(node: Any, x: Integers) -> Integers:
 
 _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "conv2d": _conv2d,
+    "conv2d_transpose": _conv2d_transpose,
     "dense": _dense,
     "add": _add,
     "requantise": _add,

@@ -182,13 +182,16 @@ def _multiplier(ratio: Fraction, bound: int, before: int, zero: int) -> tuple[in
 def sum_bounds(
     weight: NDArray[np.integer], bias: NDArray[np.integer], lo: int, hi: int
 ) -> NDArray[np.int64]:
-    """Return the magnitude that ``bias[o] + sum x * weight[o]`` can reach for ``x`` in ``lo .. hi``.
+    """Return the magnitude that ``bias[o] + sum x * weight[o]`` can reach, ``x`` in ``lo .. hi``.
 
     Parameters
     ----------
-    weight : int array of shape (channels, ...)
-    bias : int array of shape (channels,)
+    weight : int array
+        Of shape (channels, ...).
+    bias : int array
+        Of shape (channels,).
     lo, hi : int
+        Least and greatest input.
 
     """
     flat = weight.reshape(len(weight), -1).astype(np.int64)

@@ -14,6 +14,7 @@ from ginseng.compiler.operators import (
     average_pool,
     clip,
     conv2d,
+    conv2d_transpose,
     dense,
     max_pool,
     requantise,
@@ -25,6 +26,7 @@ __all__ = ["OPERATORS"]
 #: In the order in which they are asked about a Relax call.
 OPERATORS: Final[tuple[Operator, ...]] = (
     conv2d.OPERATOR,
+    conv2d_transpose.OPERATOR,
     dense.OPERATOR,
     add.OPERATOR,
     affine.OPERATOR,

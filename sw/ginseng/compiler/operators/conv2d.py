@@ -19,16 +19,17 @@ __all__ = ["OPERATOR", "Conv2d"]
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Node):
-    """``output[o] = clip(rescale(bias[o] + sum x[i, k', l'] * weight[o, i, k, l]))``.
+    """``output[o] = clip(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l]))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
     padding[0]``, likewise ``l'`` from ``x`` and the
-    left padding; outside of the image ``x`` is ``pad_value``. Sums are exact: `worst_case` fits
-    int32.
+    left padding; outside of the image ``x`` is ``pad_value``. The channels of input and output
+    fall into ``groups`` runs of equal length, and ``g`` is the first channel of the run of the
+    input that stands where that of ``o`` stands. Sums are exact: `worst_case` fits int32.
 
     Attributes
     ----------
-    weight : int8 array of shape (out channels, in channels, kernel height, kernel width)
+    weight : int8 array of shape (out channels, in channels / groups, kernel height, kernel width)
     bias : int32 array of shape (out channels,)
     strides, dilation : tuple of int
         Down, across.
@@ -48,6 +49,7 @@ class Conv2d(Node):
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
     pad_value: int = 0
     rescale: Rescale = field(default_factory=Rescale)
 
@@ -64,9 +66,14 @@ class Conv2d(Node):
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
         channels, height, width = inputs[0].extents
-        if self.weight.ndim != 4 or self.weight.shape[1] != channels:
-            raise self.refuse(f"weights {self.weight.shape} do not fit {channels} channels")
+        if self.weight.ndim != 4 or self.weight.shape[1] * self.groups != channels:
+            raise self.refuse(
+                f"weights {self.weight.shape} do not fit {channels} channels in {self.groups} "
+                "groups"
+            )
         outputs = int(self.weight.shape[0])
+        if outputs % self.groups:
+            raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
         if self.bias.shape != (outputs,) or not self.rescale.fits(outputs):
             raise self.refuse(f"bias {self.bias.shape} or rescaling is not of {outputs} channels")
         sizes = []
@@ -90,6 +97,7 @@ class Conv2d(Node):
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
+            groups=self.groups,
             pad_value=self.pad_value,
         )
 
@@ -101,6 +109,7 @@ class FloatConv2d(LinearFloatNode):
     strides: tuple[int, int]
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
+    groups: int = 1
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer convolution."""
@@ -114,6 +123,7 @@ class FloatConv2d(LinearFloatNode):
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
+            groups=self.groups,
             pad_value=inputs[0].zero,
             rescale=linear.rescale,
         )
@@ -129,12 +139,6 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
             f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
             "export it as NCHW and OIHW"
         )
-    groups = call.attr("groups")
-    if groups != 1:
-        raise call.refuse(
-            f"it has {groups} groups; grouped and depthwise convolutions are not supported yet, "
-            "use a dense one (groups=1)"
-        )
     top, left, bottom, right = call.attr("padding")
     return FloatConv2d(
         name=call.name,
@@ -146,6 +150,7 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
         strides=call.attr("strides"),
         padding=(top, left, bottom, right),
         dilation=call.attr("dilation"),
+        groups=call.attr("groups"),
     )
 
 
