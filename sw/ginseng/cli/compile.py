@@ -108,6 +108,9 @@ def register(app: typer.Typer) -> None:
         calibration: Annotated[
             str, typer.Option(help="How scales are chosen: minmax, percentile:SHARE or mse.")
         ] = "minmax",
+        weight_scales: Annotated[
+            str, typer.Option(help="Scales of a layer's weights: tensor, channel or auto.")
+        ] = "auto",
         report: Annotated[
             bool, typer.Option("--report", help="Hold each layer against the float network.")
         ] = False,
@@ -131,6 +134,7 @@ def register(app: typer.Typer) -> None:
             model,
             arrays,
             method=calibration,
+            weights=weight_scales,
             compare=held,
             progress=output.say,
             bar=output.progress,

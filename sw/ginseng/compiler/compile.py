@@ -13,6 +13,7 @@ from ginseng.compiler.given import GivenScales
 from ginseng.compiler.graph import Graph
 from ginseng.compiler.methods import calibration_method
 from ginseng.compiler.quantise import Scales, integer_graph
+from ginseng.compiler.weights import WeightScales
 from ginseng.isa.config import SystemConfig
 from ginseng.program import Program
 
@@ -72,6 +73,7 @@ def quantise_model(
     *,
     name: str | None = None,
     method: str = "minmax",
+    weights: str = "auto",
     compare: Mapping[str, NDArray[Any]] | None = None,
     progress: Callable[[str], None] | None = None,
     bar: "ProgressBar | None" = None,
@@ -81,7 +83,9 @@ def quantise_model(
     Parameters and errors are those of `compile_model`.
     """
     say = progress or (lambda _: None)
-    rule = calibration_method(method)
+    # Before the long work: a method that is not there is found out.
+    calibration_method(method)
+    WeightScales.parse(weights)
     from ginseng.compiler.importer import import_model
 
     imported = import_model(model, name)
@@ -101,7 +105,7 @@ def quantise_model(
     run = FloatRun(imported, [node.output for node in network.nodes])
     seen = calibrate(run, samples, bar=bar)
     say(f"calibrated {len(seen)} values")
-    graph = integer_graph(network, Scales(seen, rule))
+    graph = integer_graph(network, Scales(seen, method, weights))
     say(f"quantised {network.name}")
     if held is None:
         return QuantisedModel(graph, imported.sha256)
@@ -117,6 +121,7 @@ def compile_model(
     config: SystemConfig | None = None,
     name: str | None = None,
     method: str = "minmax",
+    weights: str = "auto",
     compare: Mapping[str, NDArray[Any]] | None = None,
     progress: Callable[[str], None] | None = None,
     bar: "ProgressBar | None" = None,
@@ -138,6 +143,9 @@ def compile_model(
         Of the program; by default the file's or the graph's.
     method : str
         Of calibration: ``minmax``, ``percentile:SHARE`` or ``mse`` (`ginseng.compiler.methods`).
+    weights : str
+        How many scales the weights of a layer have: ``tensor``, ``channel`` (one for each output
+        channel) or ``auto`` (`ginseng.compiler.weights`).
     compare : mapping of str to array, or None
         Samples on which every layer is held against the float network, shaped as ``calibration``;
         the result is in `CompiledModel.accuracy`.
@@ -170,6 +178,7 @@ def compile_model(
         calibration,
         name=name,
         method=method,
+        weights=weights,
         compare=compare,
         progress=progress,
         bar=bar,
