@@ -84,6 +84,10 @@ class Issue(wiring.Component):
                 "halt": In(1),
                 #: Out: FINISH is at its turn; high for one cycle after everything before it.
                 "finish": Out(1),
+                #: Out: the next instruction waits for a token; micro-ops are loaded or examined.
+                "load_lacks": Out(1),
+                "store_lacks": Out(1),
+                "examines": Out(1),
                 #: Out: nothing is under way, and the next instruction, if any, waits for a token.
                 "idle": Out(1),
                 #: Out: an illegal instruction was met; stays until reset.
@@ -167,6 +171,9 @@ class Issue(wiring.Component):
             go.eq(waiting & tokens & self.room & ~self.halt),
             self.claim.eq(held_claim),
             self.o_load.payload.eq(head),
+            self.load_lacks.eq(waiting & head.pop_prev & ~self.load_available),
+            self.store_lacks.eq(waiting & head.pop_next & ~self.store_available),
+            self.examines.eq(valid & is_walk & ~examined),
             self.load_pop.eq(self.issue & head.pop_prev),
             self.store_pop.eq(self.issue & head.pop_next),
         ]
