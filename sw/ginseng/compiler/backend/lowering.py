@@ -198,11 +198,10 @@ class _Builder:
         builder = _Builder(alone, self.config, self.model)
         emit(Layer(builder, node))
         builder.stream.finish()
-        protect = self.model.tag_bytes > 0
         for segment in builder.segments:
-            if protect and segment.length:
+            if self.model.protect and segment.length:
                 segment.chunk = choose_chunk(segment)
-        cost = replay(builder.stream.insns, self.model, layers=1, protect=protect)[0]
+        cost = replay(builder.stream.insns, self.config.core, self.model, layers=1)[0]
         return cost.cycles, cost.nbytes
 
 
@@ -249,6 +248,12 @@ def grid(*steps: tuple[int, int, int, int]) -> Uops:
             total = (total[:, None] + np.arange(step[0], dtype=np.int64) * step[which]).ravel()
         indices.append(total)
     return Uops(*indices)
+
+
+def product(outer: Uops, inner: Uops) -> Uops:
+    """Return the micro-ops of two nested sequences, the indices of both added."""
+    pairs = ((outer.dst, inner.dst), (outer.src, inner.src), (outer.wgt, inner.wgt))
+    return Uops(*((a[:, None] + b).ravel() for a, b in pairs))
 
 
 def shifted(uops: Uops, *, dst: int = 0, src: int = 0, wgt: int = 0) -> Uops:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from heapq import nsmallest
 from math import prod
 
@@ -17,7 +17,19 @@ _FACTOR_LIMIT = 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """A convolution in elements: channels are counted in blocks."""
+    """A convolution in elements: channels are counted in blocks.
+
+    ``passes`` ALU passes over the results follow it, which read ``vectors`` constants per channel.
+
+    Attributes
+    ----------
+    upsample : tuple of int
+        Down, across: the image counts as spread by these factors, with zeros between its pixels;
+        strides, padding and dilation are in spread pixels.
+    spans : tuple of (int, int)
+        For each output block, the first input block that it reads and the one after the last.
+
+    """
 
     in_blocks: int
     out_blocks: int
@@ -29,33 +41,66 @@ class Geometry:
     strides: tuple[int, int]
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
+    passes: int
+    vectors: int
+    upsample: tuple[int, int]
+    spans: tuple[tuple[int, int], ...]
 
     @property
     def pitch(self) -> int:
         """Elements of an input row in the scratchpad: the image's, and its padding's."""
-        return self.padding[1] + self.width + self.right
+        return self.left + self.width + self.right
+
+    @property
+    def left(self) -> int:
+        """Columns of padding on the left that some output reads."""
+        return self.padding[1] // self.upsample[1]
 
     @property
     def right(self) -> int:
         """Columns of padding on the right that some output reads."""
-        reach = (self.out_width - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
-        return max(0, reach - self.padding[1] - self.width)
+        reach = (self.out_width - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1]
+        return max(0, (reach - self.padding[1]) // self.upsample[1] + 1 - self.width)
 
     @property
     def steps(self) -> int:
         """GEMM micro-ops."""
         area = self.out_height * self.out_width
-        return area * self.out_blocks * self.in_blocks * self.kernel[0] * self.kernel[1]
+        pairs = sum(end - begin for begin, end in self.spans)
+        return area * pairs * self.kernel[0] * self.kernel[1] // prod(self.upsample)
+
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether every output block reads every input block."""
+        return all(span == (0, self.in_blocks) for span in self.spans)
+
+    def span(self, begin: int, size: int) -> tuple[int, int]:
+        """Return which input blocks ``size`` output blocks read together: first, and after last."""
+        spans = self.spans[begin : begin + size]
+        return min(s[0] for s in spans), max(s[1] for s in spans)
+
+    def reach(self, out_blocks: int) -> int:
+        """Return the most input blocks that a tile of ``out_blocks`` output blocks reads."""
+        if self.is_dense:
+            return self.in_blocks
+        spans = (self.span(at, out_blocks) for at in range(0, self.out_blocks, out_blocks))
+        return max(end - begin for begin, end in spans)
+
+    def pairs(self, out_blocks: int) -> int:
+        """Return the most pairs of output and input block that such a tile multiplies."""
+        if self.is_dense:
+            return out_blocks * self.in_blocks
+        sizes = [end - begin for begin, end in self.spans]
+        return max(sum(sizes[at : at + out_blocks]) for at in range(0, self.out_blocks, out_blocks))
 
     def row_step(self, kernel_rows: int) -> int:
         """Image rows between two loaded rows: with one kernel row, only those that it meets."""
-        return self.strides[0] if kernel_rows == 1 else 1
+        return self.strides[0] if kernel_rows == 1 and self.upsample[0] == 1 else 1
 
     def tile_rows(self, rows: int, kernel_rows: int) -> int:
-        """Rows in the scratchpad for ``rows`` output rows and ``kernel_rows`` kernel rows."""
-        if kernel_rows == 1:
-            return rows
-        return (rows - 1) * self.strides[0] + (kernel_rows - 1) * self.dilation[0] + 1
+        """Most rows in the scratchpad for ``rows`` output rows and ``kernel_rows`` kernel rows."""
+        reach = (rows - 1) * self.strides[0] + (kernel_rows - 1) * self.dilation[0]
+        return reach // (self.upsample[0] * self.row_step(kernel_rows)) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +142,12 @@ def _count(extent: int, size: int) -> int:
 
 
 def _kernel(g: Geometry, rows: int, out_blocks: int, in_blocks: int, kernel_rows: int) -> int:
-    """Return the micro-ops of a tile: its six extents without the two longest, which are loops."""
-    extents = (rows, g.out_width, in_blocks, kernel_rows, g.kernel[1], out_blocks)
-    return prod(sorted(extents)[:-2])
+    """Return the micro-ops of a tile: its extents without the two longest, which are loops."""
+    extents = [rows, g.out_width, kernel_rows, g.kernel[1]]
+    pairs = min(g.pairs(out_blocks), out_blocks * in_blocks)
+    if g.is_dense:
+        return prod(sorted([*extents, in_blocks, out_blocks])[:-2])
+    return prod(sorted(extents)[:-2]) * pairs
 
 
 def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
@@ -107,9 +155,12 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
     acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
     for out_blocks in splits(g.out_blocks):
         groups = _count(g.out_blocks, out_blocks)
-        # Biases of the whole layer stay in ACC unless they would crowd out the tiles.
-        bias_slots = groups if g.out_blocks <= acc // 8 else min(groups, 2)
-        room = acc - bias_slots * out_blocks
+        reach, pairs = g.reach(out_blocks), g.pairs(out_blocks)
+        # Constants of the whole layer stay in ACC unless they would crowd out the tiles.
+        bias_slots = groups if g.vectors * g.out_blocks <= acc // 8 else min(groups, 2)
+        room = acc - bias_slots * g.vectors * out_blocks
+        if room <= 0:
+            continue
         for rows in splits(g.out_height):
             area = rows * g.out_width * out_blocks
             tiles = groups * _count(g.out_height, rows)
@@ -118,9 +169,9 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
                 continue
             for kernel_rows in splits(g.kernel[0]):
                 line = g.tile_rows(rows, kernel_rows) * g.pitch
-                for in_blocks in splits(g.in_blocks):
-                    steps = _count(g.in_blocks, in_blocks) * _count(g.kernel[0], kernel_rows)
-                    weights = out_blocks * in_blocks * kernel_rows * g.kernel[1]
+                for in_blocks in splits(reach):
+                    steps = _count(reach, in_blocks) * _count(g.kernel[0], kernel_rows)
+                    weights = min(pairs, out_blocks * in_blocks) * kernel_rows * g.kernel[1]
                     kernel = _kernel(g, rows, out_blocks, in_blocks, kernel_rows)
                     if in_blocks * line > inp or weights > wgt or kernel > core.depth(Memory.UOP):
                         continue
@@ -148,11 +199,15 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     """Return cycles, bytes and reduction steps; docs/compiler.md has the formulae."""
     inp_bytes, wgt_bytes = core.element_bytes(Memory.INP), core.element_bytes(Memory.WGT)
     row_tiles, groups = _count(g.out_height, t.rows), _count(g.out_blocks, t.out_blocks)
-    in_parts, ky_parts = _count(g.in_blocks, t.in_blocks), _count(g.kernel[0], t.kernel_rows)
+    reach, pairs = g.reach(t.out_blocks), g.pairs(t.out_blocks)
+    in_parts, ky_parts = _count(reach, t.in_blocks), _count(g.kernel[0], t.kernel_rows)
     steps = in_parts * ky_parts
     total = row_tiles * groups * steps
     # Which loads find their tile still there.
-    if t.rows_outer:
+    if not g.is_dense:
+        inp_loads = total
+        wgt_loads = groups * steps if t.wgt_slots >= groups * steps or not t.rows_outer else total
+    elif t.rows_outer:
         inp_loads = row_tiles * steps if t.inp_slots >= steps else total
         wgt_loads = groups * steps if t.wgt_slots >= groups * steps else total
     else:
@@ -161,14 +216,17 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     line = min(g.tile_rows(t.rows, t.kernel_rows), g.height)
     rows_loaded = line * t.in_blocks
     inp_cost = rows_loaded * (g.width * inp_bytes + model.tag_bytes)
-    wgt_cost = t.out_blocks * t.in_blocks * t.kernel_rows * g.kernel[1] * wgt_bytes
+    wgt_pairs = min(pairs, t.out_blocks * t.in_blocks)
+    wgt_cost = wgt_pairs * t.kernel_rows * g.kernel[1] * wgt_bytes
     wgt_cost += model.tag_bytes
     out_cost = g.out_blocks * g.out_height * (g.out_width * inp_bytes + model.tag_bytes)
     nbytes = inp_loads * inp_cost + wgt_loads * wgt_cost + out_cost
     transfers = inp_loads * t.in_blocks + wgt_loads + row_tiles * groups
-    memory = model.beats(nbytes) + transfers * model.issue
+    memory = model.beats(nbytes) + transfers * model.memory.latency
     area = g.out_height * g.out_width * g.out_blocks
-    compute = g.steps + 5 * area + model.fill * (total + 5 * row_tiles * groups)
+    # Every result is zeroed once, then passed over.
+    passes = 1 + g.passes
+    compute = g.steps + passes * area + 8 * (total + passes * row_tiles * groups)
     # Kernels: one for each area at least; their loads hold up the compute queue.
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
     kernels = min(total, max(t.acc_slots, t.inp_slots, t.wgt_slots))
@@ -178,13 +236,13 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     nbytes += kernel_cost
     compute += model.beats(kernel_cost)
     # What nothing hides: the first loads, the last store, and every load into a lone area.
-    first = 2 * model.read_latency + model.beats(inp_cost + wgt_cost)
-    last = model.write_latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
+    first = 2 * model.memory.latency + model.beats(inp_cost + wgt_cost)
+    last = model.memory.latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
     exposed = 0
     if t.inp_slots == 1 and inp_loads > 1:
-        exposed += inp_loads * (model.read_latency + model.beats(inp_cost))
+        exposed += inp_loads * (model.memory.latency + model.beats(inp_cost))
     if t.wgt_slots == 1 and wgt_loads > 1:
-        exposed += wgt_loads * (model.read_latency + model.beats(wgt_cost))
+        exposed += wgt_loads * (model.memory.latency + model.beats(wgt_cost))
     if t.acc_slots == 1 and row_tiles * groups > 1:
         exposed += row_tiles * groups * last
     return max(compute, memory) + exposed + first + last, nbytes, total

@@ -14,8 +14,10 @@ from ginseng.compiler.operators import (
     average_pool,
     clip,
     conv2d,
+    conv2d_transpose,
     dense,
     max_pool,
+    requantise,
     reshape,
 )
 
@@ -24,6 +26,7 @@ __all__ = ["OPERATORS"]
 #: In the order in which they are asked about a Relax call.
 OPERATORS: Final[tuple[Operator, ...]] = (
     conv2d.OPERATOR,
+    conv2d_transpose.OPERATOR,
     dense.OPERATOR,
     add.OPERATOR,
     affine.OPERATOR,
@@ -31,4 +34,5 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     max_pool.OPERATOR,
     average_pool.OPERATOR,
     reshape.OPERATOR,
+    requantise.OPERATOR,
 )

@@ -2,61 +2,55 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, log2
 from typing import ClassVar
+
+import numpy as np
 
 from ginseng.compiler.backend.chunks import divisors
 from ginseng.compiler.backend.lowering import Layer, Slots, clip_passes
+from ginseng.compiler.backend.requantise import immediate_passes
 from ginseng.compiler.backend.stream import Loop, Uops
+from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import ACC_LIMIT, Node, Value
 from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 
 __all__ = ["OPERATOR", "GlobalAveragePool"]
 
-#: Immediates are signed 16-bit, shifts at most 31.
-_IMMEDIATE = (1 << 15) - 1
-_SHIFT_LIMIT = 31
 _ITERATIONS = (1 << 14) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalAveragePool(Node):
-    """``output[c] = clip(((sum of x[c] + offset) * multiplier) >> shift)``.
-
-    ``multiplier / 2**shift`` stands for one over the pixels, and the change of scale; ``offset``
-    is half a result's worth of the sum and makes the shift round to nearest.
+    """``output[c] = clip(rescale(sum of x[c] + bias))``.
 
     Attributes
     ----------
-    multiplier, offset : int
-        0 to 32,767.
-    shift : int
-        0 to 31.
+    bias : int
+        Takes the zero point of the input off each pixel.
+    rescale : Rescale
+        Uniform; stands for one over the pixels, and the change of scale.
 
     """
 
     kind: ClassVar[str] = "global_average_pool"
 
-    multiplier: int
-    offset: int
-    shift: int
+    bias: int = 0
+    rescale: Rescale
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the bound of the product."""
+        """Return what the sums and their rescaling reach."""
         _, height, width = inputs[0].extents
-        return (128 * height * width + self.offset) * self.multiplier
+        ends = (end * height * width + self.bias for end in (inputs[0].lo, inputs[0].hi))
+        return self.rescale.worst_case(np.array([max(map(abs, ends))]))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return one pixel per channel."""
-        legal = 0 < self.multiplier <= _IMMEDIATE and 0 <= self.offset <= _IMMEDIATE
-        if not legal or not 0 <= self.shift <= _SHIFT_LIMIT:
-            raise self.refuse(
-                f"multiplier {self.multiplier}, offset {self.offset} or shift {self.shift} does "
-                "not fit an instruction; average a smaller image, or pool in two steps"
-            )
+        if not self.rescale.fits(1):
+            raise self.refuse("its rescaling is not uniform; give one number for all channels")
         return inputs[0].extents[0], 1, 1
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
@@ -96,15 +90,9 @@ class GlobalAveragePool(Node):
                     Loop(size, src=1),
                     Loop(wide, dst=1, src=size),
                 )
-            uops = Uops.one(total, total)
-            if self.offset:
-                stream.alu(AluOp.ADD, uops, inner=one, imm=self.offset)
-            stream.alu(AluOp.MUL, uops, inner=one, imm=self.multiplier)
-            if self.shift:
-                stream.alu(AluOp.SHR, uops, inner=one, imm=self.shift)
-            reach = (-ACC_LIMIT >> self.shift, (ACC_LIMIT - 1) >> self.shift)
-            for op, bound in clip_passes(self.output.lo, self.output.hi, reach):
-                stream.alu(op, uops, inner=one, imm=bound)
+            clips = clip_passes(self.output.lo, self.output.hi, (-ACC_LIMIT, ACC_LIMIT - 1))
+            for op, imm in (*immediate_passes(self.bias, self.rescale), *clips):
+                stream.alu(op, Uops.one(total, total), inner=one, imm=imm)
             layer.store(block, sram=total, cols=wide)
 
 
@@ -113,26 +101,23 @@ class FloatGlobalAveragePool(FloatNode):
     """A mean over all pixels."""
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
-        """Return the integer mean: the greatest multiplier that fits its field and int32."""
-        # Finer than this and the multiplier would not fit.
-        output = scales.value(self, limit=inputs[0].shift + 8)
-        _, height, width = inputs[0].extents
-        pixels = height * width
-        ratio = 2.0 ** (output.shift - inputs[0].shift) / pixels
-        shift = min(_SHIFT_LIMIT, floor(log2(_IMMEDIATE / ratio)))
-        while shift >= 0:
-            multiplier = round(ratio * 2**shift)
-            offset = round(2 ** (shift - 1) / multiplier) if shift and multiplier else 0
-            if (128 * pixels + offset) * multiplier < ACC_LIMIT:
-                break
-            shift -= 1
+        """Return the integer mean."""
+        (source,) = inputs
+        # Finer than this and no multiplier would fit.
+        output = scales.value(self, limit=source.shift + 8)
+        pixels = source.extents[1] * source.extents[2]
+        reach = max(abs(source.lo - source.zero), abs(source.hi - source.zero)) * pixels
+        ratio = source.scale / output.scale / pixels
+        try:
+            rescale = Rescale.approximate([ratio], np.array([reach]), output.zero)
+        except CompilerError as error:
+            raise CompilerError(f"Node {self.name}: {error}") from None
         return GlobalAveragePool(
             name=self.name,
             inputs=tuple(self.inputs),
             output=output,
-            multiplier=multiplier,
-            offset=offset,
-            shift=shift,
+            bias=-source.zero * pixels,
+            rescale=rescale,
         )
 
 

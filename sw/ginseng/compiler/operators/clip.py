@@ -11,6 +11,7 @@ from ginseng.compiler.backend.pointwise import lower_elementwise
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.operators.requantise import Requantise
 from ginseng.compiler.quantise import Scales
 
 __all__ = ["OPERATOR", "Clip"]
@@ -47,7 +48,9 @@ class FloatClip(FloatNode):
     """An activation whose input has other readers too."""
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
-        """Return the integer clip."""
+        """Return the integer clip, in the scale of its input where the model allows that."""
+        if not scales.keeps(self, inputs[0]):
+            return Requantise.of(self.name, inputs, scales.value(self))
         output = scales.inherit(self, inputs[0])
         return Clip(name=self.name, inputs=tuple(self.inputs), output=output)
 
