@@ -16,7 +16,6 @@ from ginseng.isa.config import SystemConfig
 from ginseng.program import dumps, loads
 from ginseng.secureos import local_session
 
-
 pytestmark = pytest.mark.tvm
 SAMPLES = np.random.default_rng(1).normal(0, 1, (24, 3, 16, 16)).astype(np.float32)
 #: Activations, symmetric or not, weights per channel or per tensor.
