@@ -105,7 +105,8 @@ def _add(node: Any, *operands: Integers) -> Integers:
     total = np.full_like(_image(operands[0]), node.offset)
     for x, multiplier in zip(operands, node.multiplier, strict=True):
         total += _image(x) * multiplier
-    return total >> node.shift
+    shifted: Integers = total >> node.shift
+    return shifted
 
 
 def _clip(node: Any, x: Integers) -> Integers:

@@ -2,9 +2,9 @@
 
 A value is int8 with a scale and a zero point: the integer ``q`` means
 ``(q - zero) * mantissa * 2**-shift``; scales that the compiler chooses itself have mantissa 1 and
-zero point 0. Every node kind (one file each in `ginseng.compiler.operators`) states its integer semantics in its docstring;
-they leave nothing open, so that anybody can evaluate a graph and compare with the device bit by
-bit. Two functions that they use:
+zero point 0. Every node kind (one file each in `ginseng.compiler.operators`) states its integer
+semantics in its docstring; they leave nothing open, so that anybody can evaluate a graph and
+compare with the device bit by bit. Two functions that they use:
 
 ``clip(v)``
     ``min(max(v, output.lo), output.hi)``: an activation is part of the node that it follows.
