@@ -18,10 +18,10 @@ from onnx.reference import ReferenceEvaluator
 
 from ginseng.benchmarks.errors import BenchmarkError
 from ginseng.benchmarks.networks import NETWORKS, Network
-from ginseng.benchmarks.reference import evaluate
 from ginseng.benchmarks.session_cost import setup_cost
-from ginseng.compiler import CompiledModel, compile_model
-from ginseng.driver import open_board
+from ginseng.compiler import CompiledModel, CompilerError, compile_model
+from ginseng.compiler.reference import evaluate
+from ginseng.driver import DriverError, open_board
 from ginseng.isa.config import SystemConfig
 from ginseng.program import dumps
 from ginseng.secureos import local_session
@@ -186,7 +186,10 @@ def _main(name: str) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    json.dump(measure_network(NETWORKS[name](), say), sys.stdout)
+    try:
+        json.dump(measure_network(NETWORKS[name](), say), sys.stdout)
+    except (BenchmarkError, CompilerError, DriverError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

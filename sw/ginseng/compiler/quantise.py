@@ -1,9 +1,8 @@
-"""Power-of-two scales from ranges, and the integer graph they give."""
+"""Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor, log2
 from typing import Final
 
 import numpy as np
@@ -11,35 +10,16 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
-from ginseng.compiler.graph import INT8, Graph, Value
-from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
+from ginseng.compiler.graph import ACC_LIMIT, Graph, Value
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.methods import calibration_method
+from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale, sum_bounds
+from ginseng.compiler.weights import WeightScales, quantise_weights, weight_shifts
 
-__all__ = [
-    "Linear",
-    "Scales",
-    "clipped",
-    "integer_graph",
-    "linear_scales",
-    "min_max_shift",
-    "quantise_network",
-]
+__all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
-#: Shifts beyond are those of constants that are zero but for rounding.
-_SHIFTS: Final = (-24, 31)
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
-
-#: Chooses a shift from the least and greatest value that calibration saw.
-ShiftRule = Callable[[float, float], int]
-
-
-def min_max_shift(lo: float, hi: float) -> int:
-    """Return the greatest shift at which neither end of the range saturates."""
-    magnitude = max(abs(lo), abs(hi))
-    if magnitude == 0:
-        return INT8[1].bit_length()
-    shift = floor(log2((INT8[1] + 0.5) / magnitude))
-    return min(max(shift, _SHIFTS[0]), _SHIFTS[1])
 
 
 @dataclass(frozen=True)
@@ -57,18 +37,26 @@ class Scales:
 
     Parameters
     ----------
-    ranges : mapping of str to tuple of float
-        Least and greatest element of each value, from calibration.
-    rule : callable
-        How a range becomes a shift.
+    seen : mapping of str to Histogram
+        What calibration saw of each value.
+    method : str
+        How that becomes a shift (`calibration_method`).
+    weights : str
+        How many scales weights have (`WeightScales`).
+
+    Raises
+    ------
+    CompilerError
+        If there is no such method or choice.
 
     """
 
     def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
+        self, seen: Mapping[str, Histogram], method: str = "minmax", weights: str = "auto"
     ) -> None:
-        self._ranges: Final = ranges
-        self._rule: Final = rule
+        self._seen: Final = seen
+        self._rule: Final = calibration_method(method)
+        self._weights: Final = WeightScales.parse(weights)
 
     def shift(self, value: str) -> int:
         """Return the shift of a value.
@@ -79,12 +67,12 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        lo, hi = self._ranges[value]
-        if not np.isfinite([lo, hi]).all():
+        seen = self._seen[value]
+        if not np.isfinite([seen.lo, seen.hi]).all():
             raise CompilerError(
                 f"Value {value} is not finite on the calibration data; check model and data"
             )
-        return self._rule(lo, hi)
+        return self._rule(seen)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
@@ -103,6 +91,10 @@ class Scales:
     def input(self, name: str, shape: tuple[int, ...]) -> Value:
         """Return an input of the network."""
         return Value(name=name, shape=shape, shift=self.shift(name))
+
+    def weights(self, weight: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the shift of each output channel of a layer's weights."""
+        return weight_shifts(weight, self._weights)
 
     def linear(self, node: LinearFloatNode, source: Value) -> Linear:
         """Return the integer parameters of ``node``, which reads ``source``."""
@@ -123,12 +115,14 @@ def clipped(node: FloatNode, value: Value) -> Value:
 
 
 def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linear:
-    """Quantise weights (one scale per tensor) and bias (scale of the accumulators) of ``node``.
+    """Quantise weights and bias (scale of the accumulators) of ``node``.
+
+    Where biases or sums would leave int32, weights get coarser scales until they cannot.
 
     Raises
     ------
     CompilerError
-        If a constant is not finite, or no scale brings weights and bias into int32 together.
+        If a constant is not finite.
 
     """
     for what, array in (("weights", node.weight), ("bias", node.bias)):
@@ -136,35 +130,28 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
             raise CompilerError(
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
-    largest = float(np.abs(node.weight).max())
-    shift = min_max_shift(-largest, largest)
-    bias = float(np.abs(node.bias).max())
-    if bias:
-        # A bias far greater than the products beside it: coarser weights lose nothing visible.
-        shift = min(shift, floor(log2(_BIAS_LIMIT / bias)) - source.shift)
-    output = scales.value(node, limit=source.shift + shift)
-    shift = min(shift, output.shift + SHIFT_LIMIT - source.shift)
-    weight = np.rint(np.ldexp(node.weight, shift)).clip(*INT8).astype(np.int8)
-    return Linear(
-        weight,
-        np.rint(np.ldexp(node.bias, source.shift + shift)).astype(np.int32),
-        Rescale.shifted(source.shift + shift - output.shift),
-        output,
-    )
-
-
-def quantise_network(
-    network: Network, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-) -> Graph:
-    """Return the integer graph of ``network``.
-
-    Raises
-    ------
-    CompilerError
-        If a node cannot be quantised, or the graph breaks a rule of `Graph`.
-
-    """
-    return integer_graph(network, Scales(ranges, rule))
+    shifts = scales.weights(node.weight)
+    together = (shifts == shifts[0]).all()
+    biased = node.bias != 0
+    # A bias far greater than the products beside it: coarser weights lose nothing visible.
+    room = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))).astype(np.int64)
+    shifts[biased] = np.minimum(shifts[biased], room - source.shift)
+    while True:
+        if together:
+            shifts[:] = shifts.min()
+        output = scales.value(node, limit=source.shift + int(shifts.min()))
+        shifts = np.minimum(shifts, output.shift + SHIFT_LIMIT - source.shift)
+        weight = quantise_weights(node.weight, shifts)
+        bias = np.rint(np.ldexp(node.bias, source.shift + shifts)).astype(np.int32)
+        right = [int(shift) for shift in source.shift + shifts - output.shift]
+        rescale = Rescale.shifted(*(right[:1] if together else right))
+        # Padding is 0. Only the finished sum must fit: additions before it may wrap, for they
+        # are exact modulo 2**32.
+        reach = sum_bounds(weight, bias, min(source.lo, 0), max(source.hi, 0))
+        wide = reach + np.array(rescale.offset) >= ACC_LIMIT
+        if not wide.any():
+            return Linear(weight, bias, rescale, output)
+        shifts = shifts - wide
 
 
 def integer_graph(network: Network, scales: Scales) -> Graph:
@@ -173,7 +160,7 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
     Raises
     ------
     CompilerError
-        As `quantise_network`.
+        If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
     values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}

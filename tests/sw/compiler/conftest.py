@@ -6,8 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from ginseng.benchmarks import reference
-from ginseng.compiler import compile_model, lower
+from ginseng.compiler import compile_model, lower, reference
 from ginseng.golden.dram import Dram
 from ginseng.golden.plain import PlainPort
 from ginseng.golden.vta.core import Core

@@ -282,13 +282,14 @@ class _Linear:
     def _pair_dims(
         self, o: _Part, c: _Part, pairs: Uops, area: int, block: int, taps: int
     ) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]:
-        """Return the pairs of blocks as dimensions, input and output; none if they are irregular."""
+        """Return the pairs of blocks as dimensions, input and output; none if irregular."""
         count = len(pairs.dst)
         if count == o.size * c.size:
             return [(c.size, 0, block, taps)], [(o.size, area, 0, c.size * taps)]
         steps = [np.unique(np.diff(index)) for index in (pairs.dst, pairs.src, pairs.wgt)]
         if all(len(s) == 1 and s[0] >= 0 for s in steps):
-            return [], [(count, *(int(s[0]) for s in steps))]
+            dst, src, wgt = (int(s[0]) for s in steps)
+            return [], [(count, dst, src, wgt)]
         return [], []
 
     def _phases(self, axis: int, outputs: _Part, kernel: _Part) -> list[_Phase]:

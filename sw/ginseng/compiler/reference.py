@@ -1,24 +1,27 @@
 """An independent evaluation of quantised graphs in NumPy: what a device must compute, bit for bit.
 
-It reads `ginseng.compiler.graph` and shares nothing else with the compiler: the integer semantics
-are those that each node states in its docstring. Samples come first in every array.
+It reads `ginseng.compiler.graph` and shares nothing else with the compiler (an import contract
+forbids it): the integer semantics are those that each node states in its docstring. The accuracy
+report and every test of bit-exactness use it. Samples come first in every array.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler import Graph
+from ginseng.compiler.graph import Graph, Node
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_node"]
 
 Integers = NDArray[np.int64]
 
 
-def evaluate(graph: Graph, samples: Mapping[str, NDArray[np.integer]]) -> dict[str, Integers]:
-    """Return the outputs of ``graph`` by name.
+def evaluate(
+    graph: Graph, samples: Mapping[str, NDArray[np.integer]], *, every_value: bool = False
+) -> dict[str, Integers]:
+    """Return the outputs of ``graph`` by name, or every value.
 
     Parameters
     ----------
@@ -26,14 +29,21 @@ def evaluate(graph: Graph, samples: Mapping[str, NDArray[np.integer]]) -> dict[s
         Any, as `compile_model` or `quantise_model` makes it.
     samples : mapping of str to array
         ``(n, *shape)`` device integers of every input.
+    every_value : bool
+        Whether to return inputs and intermediates too.
 
     """
     values: dict[str, Integers] = {name: x.astype(np.int64) for name, x in samples.items()}
     for node in graph.nodes:
-        raw = _KINDS[node.kind](node, *(values[name] for name in node.inputs))
-        out = np.clip(raw, node.output.lo, node.output.hi)
-        values[node.output.name] = out.reshape(len(out), *node.output.shape)
-    return {name: values[name] for name in graph.outputs}
+        values[node.output.name] = evaluate_node(node, [values[name] for name in node.inputs])
+    return values if every_value else {name: values[name] for name in graph.outputs}
+
+
+def evaluate_node(node: Node, operands: Sequence[Integers]) -> Integers:
+    """Return what one node makes of its operands."""
+    raw = _KINDS[node.kind](node, *operands)
+    out = np.clip(raw, node.output.lo, node.output.hi)
+    return out.reshape(len(out), *node.output.shape)
 
 
 def _round_shift(value: Integers, shift: int) -> Integers:
