@@ -49,6 +49,17 @@ def _rescale(rescale: Any, value: Integers) -> Integers:
     return rescaled
 
 
+def _requantise(node: Any, value: Integers) -> Integers:
+    value = _rescale(node.rescale, value)
+    return value if node.slope is None else _bend(node.slope, value)
+
+
+def _bend(slope: Any, value: Integers) -> Integers:
+    multiplier = np.array(slope.multiplier, np.int64)[:, None, None]
+    negative = np.maximum(np.minimum(value, 0), -(1 << 15)) * multiplier
+    return np.maximum(value, 0) + _round_shift(negative, slope.shift)
+
+
 def _image(x: Integers) -> Integers:
     return x.reshape(*x.shape, 1, 1) if x.ndim == 2 else x
 
@@ -68,7 +79,7 @@ def _conv2d(node: Any, x: Integers) -> Integers:
             split = window.reshape(len(x), node.groups, -1, height, width)
             taps = weight[:, :, i, j].reshape(node.groups, -1, weight.shape[1])
             acc += np.einsum("ngihw,goi->ngohw", split, taps).reshape(acc.shape)
-    return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
+    return _requantise(node, acc + node.bias.astype(np.int64)[:, None, None])
 
 
 def _conv2d_transpose(node: Any, x: Integers) -> Integers:
@@ -92,21 +103,25 @@ def _conv2d_transpose(node: Any, x: Integers) -> Integers:
             columns = j * node.dilation[1] + node.strides[1] * np.arange(x.shape[3])
             acc[:, :, rows[:, None], columns] += product.reshape(len(x), outputs, *x.shape[2:])
     acc = acc[:, :, node.padding[0] : kept[0], node.padding[1] : kept[1]]
-    return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
+    return _requantise(node, acc + node.bias.astype(np.int64)[:, None, None])
 
 
 def _dense(node: Any, x: Integers) -> Integers:
     acc = x.reshape(len(x), -1) @ node.weight.astype(np.int64).T + node.bias
-    return _rescale(node.rescale, _image(acc))
+    return _requantise(node, _image(acc))
 
 
-def _add(node: Any, a: Integers, b: Integers) -> Integers:
-    total = (_image(a) << node.left[0]) + (_image(b) << node.left[1])
-    return _round_shift(total, node.shift)
+def _add(node: Any, a: Integers, b: Integers | None = None) -> Integers:
+    other = node.constant.astype(np.int64) if b is None else _image(b)
+    return _requantise(node, _image(a) * node.factors[0] + other * node.factors[1])
 
 
 def _clip(node: Any, x: Integers) -> Integers:
     return _image(x)
+
+
+def _leaky_relu(node: Any, x: Integers) -> Integers:
+    return _bend(node.slope, _image(x))
 
 
 def _max_pool(node: Any, x: Integers) -> Integers:
@@ -137,6 +152,7 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "dense": _dense,
     "add": _add,
     "clip": _clip,
+    "leaky_relu": _leaky_relu,
     "max_pool": _max_pool,
     "global_average_pool": _global_average_pool,
 }

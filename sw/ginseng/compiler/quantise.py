@@ -73,11 +73,15 @@ class Scales:
         shift = shift if limit is None else min(shift, limit)
         return _clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
 
-    def inherit(self, node: FloatNode, source: Value) -> Value:
-        """Return the output of ``node`` in the scale and range of its input ``source``."""
-        value = Value(
-            name=node.output, shape=node.shape, shift=source.shift, lo=source.lo, hi=source.hi
-        )
+    def inherit(
+        self, node: FloatNode, source: Value, reach: tuple[int, int] | None = None
+    ) -> Value:
+        """Return the output of ``node`` in the scale of its input ``source``.
+
+        Its range is ``reach``, by default that of ``source``.
+        """
+        lo, hi = reach or (source.lo, source.hi)
+        value = Value(name=node.output, shape=node.shape, shift=source.shift, lo=lo, hi=hi)
         return _clipped(node, value)
 
 

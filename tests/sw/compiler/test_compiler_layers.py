@@ -6,9 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ginseng.compiler import Graph, Value
-from ginseng.compiler.operators.add import Add
 from ginseng.compiler.operators.average_pool import GlobalAveragePool
-from ginseng.compiler.operators.clip import Clip
 from ginseng.compiler.operators.conv2d import Conv2d
 from ginseng.compiler.operators.dense import Dense
 from ginseng.compiler.operators.max_pool import MaxPool
@@ -192,36 +190,6 @@ def test_rescalings_of_every_channel_are_exact(agrees, data, features, outputs, 
 
 
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-
-
-@FEW
-@given(
-    shape=shapes,
-    left=st.tuples(st.integers(0, 6), st.integers(0, 6)),
-    shift=st.integers(0, 10),
-    clip=activations,
-    positive=st.booleans(),
-    seed=seeds,
-)
-def test_additions_are_exact(agrees, shape, left, shift, clip, positive, seed):
-    lo = 0 if positive else -128
-    node = Add(
-        name="add",
-        inputs=("a", "b"),
-        output=Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1]),
-        left=left,
-        shift=shift,
-    )
-    a, b = (Value(name=n, shape=shape, shift=0, lo=lo) for n in "ab")
-    agrees(single(node, a, b), seed=seed)
-
-
-@FEW
-@given(shape=shapes, clip=activations, seed=seeds)
-def test_activations_of_their_own_are_exact(agrees, shape, clip, seed):
-    output = Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1])
-    node = Clip(name="relu", inputs=("x",), output=output)
-    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
 
 
 @st.composite

@@ -14,6 +14,7 @@ from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
 from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
 
 __all__ = ["lower_linear"]
@@ -23,6 +24,9 @@ _PAD_LIMIT = 15
 #: Tilings that are tried out instruction by instruction after formulae have ranked them.
 _TRIALS = 12
 _STRIDE_LIMIT = (1 << 16) - 1
+
+#: Count, and the steps of destination, source and weight.
+_Dim = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class _Linear:
     ) -> None:
         core = layer.config
         self.layer, self.g, self.t = layer, geometry, tiling
-        self.passes, self.vectors = requantise.passes, len(requantise.vectors)
+        self.requantise, self.vectors = requantise, len(requantise.vectors)
         self.row_parts = _parts(geometry.out_height, tiling.rows)
         self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
         self._known_pairs: dict[
@@ -85,7 +89,9 @@ class _Linear:
         pairs = max(len(self._pairs(o, c)[0]) for o in self.out_parts for c, _ in self.steps[o])
         size = pairs * tiling.kernel_rows * geometry.kernel[1]
         self.wgt = Slots(0, size, tiling.wgt_slots)
-        self.acc = Slots(0, tiling.rows * geometry.out_width * tiling.out_blocks, tiling.acc_slots)
+        area = tiling.rows * geometry.out_width * tiling.out_blocks
+        self.acc = Slots(0, area, tiling.acc_slots)
+        self.copy = area * tiling.acc_slots
         held = self.vectors * tiling.out_blocks
         self.held = Slots(
             core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
@@ -278,14 +284,15 @@ class _Linear:
 
     def _pair_dims(
         self, o: _Part, c: _Part, pairs: Uops, area: int, block: int, taps: int
-    ) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]:
-        """Return the pairs of blocks as dimensions, input and output; none if they are irregular."""
+    ) -> tuple[list[_Dim], list[_Dim]]:
+        """Return the pairs of blocks as dimensions, input and output; none if irregular."""
         count = len(pairs.dst)
         if count == o.size * c.size:
             return [(c.size, 0, block, taps)], [(o.size, area, 0, c.size * taps)]
         steps = [np.unique(np.diff(index)) for index in (pairs.dst, pairs.src, pairs.wgt)]
         if all(len(s) == 1 and s[0] >= 0 for s in steps):
-            return [], [(count, *(int(s[0]) for s in steps))]
+            dst, src, wgt = (int(s[0]) for s in steps)
+            return [], [(count, dst, src, wgt)]
         return [], []
 
     def _phases(self, axis: int, outputs: _Part, kernel: _Part) -> list[_Phase]:
@@ -314,7 +321,7 @@ class _Linear:
                     )
         return found
 
-    def _loops(self, dims: list[tuple[int, int, int, int]]) -> tuple[int, int]:
+    def _loops(self, dims: list[_Dim]) -> tuple[int, int]:
         """Return the two dimensions that leave the fewest micro-ops; the first such pair."""
         core = self.layer.config
         limits = [core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT)]
@@ -329,16 +336,15 @@ class _Linear:
 
     def _requantise(self, o: _Part, area: int, acc: int) -> None:
         """Turn sums into results: ALU passes with one and the same walk."""
-        stream, loops = self.layer.stream, (Loop(o.size, dst=area, src=1), Loop(area, dst=1))
         held = acc
         if self.constants is not None:
             held, fresh = self.held.get(o)
             if fresh:
                 first, count = self.vectors * o.begin, self.vectors * o.size
-                stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
-        for step in self.passes:
-            uops = Uops.one(acc, held + step.vector * o.size)
-            stream.alu(step.op, uops, *loops, imm=step.imm)
+                self.layer.stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
+        self.requantise.emit(
+            self.layer.stream, sums=acc, copy=self.copy, constants=held, blocks=o.size, area=area
+        )
 
 
 def lower_linear(
@@ -354,8 +360,9 @@ def lower_linear(
     dilation: tuple[int, int] = (1, 1),
     upsample: tuple[int, int] = (1, 1),
     groups: int = 1,
+    slope: Slope | None = None,
 ) -> None:
-    """Emit ``clip(rescale(conv(x, weight) + bias))``.
+    """Emit ``clip(slope(rescale(conv(x, weight) + bias)))``.
 
     Parameters
     ----------
@@ -379,6 +386,8 @@ def lower_linear(
         Down, across: how far the image is spread before, with zeros between its pixels.
     groups : int
         Of channels that meet only each other.
+    slope : Slope or None
+        A leaky rectifier of the results.
 
     Raises
     ------
@@ -394,7 +403,7 @@ def lower_linear(
             "or pad the input"
         )
     blocked, spans = _block_weights(layer, weight, channels, groups)
-    requantise = Requantise(core, layer.blocks(outputs), bias, rescale, clip)
+    requantise = Requantise(core, bias, rescale, clip, slope=slope)
     geometry = Geometry(
         in_blocks=layer.blocks(channels),
         out_blocks=layer.blocks(outputs),
@@ -408,6 +417,7 @@ def lower_linear(
         dilation=dilation,
         passes=len(requantise.passes),
         vectors=len(requantise.vectors),
+        copies=requantise.copies,
         upsample=upsample,
         spans=spans,
     )
@@ -416,7 +426,8 @@ def lower_linear(
             f"it reads {geometry.right} columns beyond the image; pad the input"
         )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
-    layer.fits(out_width + geometry.vectors, Memory.ACC, "one row of results")
+    needed = (1 + geometry.copies) * out_width + geometry.vectors
+    layer.fits(needed, Memory.ACC, "one row of results")
     tilings = best_tilings(geometry, core, layer.model, _TRIALS)
     if not tilings:
         raise layer.node.refuse(

@@ -16,6 +16,7 @@ from ginseng.compiler.operators import (
     conv2d,
     conv2d_transpose,
     dense,
+    leaky_relu,
     max_pool,
     reshape,
 )
@@ -30,6 +31,7 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     add.OPERATOR,
     affine.OPERATOR,
     clip.OPERATOR,
+    leaky_relu.OPERATOR,
     max_pool.OPERATOR,
     average_pool.OPERATOR,
     reshape.OPERATOR,

@@ -1,119 +1,204 @@
-"""Residual addition of two values, with its activation."""
+"""Sums and differences of two values, or of a value and a constant image, with their activation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ginseng.compiler.backend.lowering import Layer, clip_passes
-from ginseng.compiler.backend.pointwise import lower_elementwise
+from ginseng.compiler.backend.lowering import Layer
+from ginseng.compiler.backend.pointwise import ElementTile, Operand, lower_elementwise
+from ginseng.compiler.backend.requantise import Requantise
+from ginseng.compiler.backend.segment import Role
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales
+from ginseng.compiler.quantise import Scales, min_max_shift
+from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.slope import Slope
 from ginseng.isa.insn import AluOp
 
 __all__ = ["OPERATOR", "Add"]
 
-#: The rounding constant of a right shift is a signed 16-bit immediate.
-_SHIFT_LIMIT = 15
+#: Factors are an immediate times a power of two up to this.
+_FACTOR_LIMIT = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class Add(Node):
-    """``output = clip(round_shift((a << left[0]) + (b << left[1]), shift))``, element by element.
+    """``output = clip(slope(rescale(a * factors[0] + b * factors[1])))``, element by element.
 
-    The left shifts bring the operand with the coarser scale to the finer one.
+    ``b`` is the second input or, if there is none, the constant. A second input with one pixel
+    counts as an image of this pixel.
 
     Attributes
     ----------
-    left : tuple of int
-        Left shifts of the two inputs, 0 to 22.
-    shift : int
-        0 to 15.
+    factors : tuple of int
+        They bring both operands to one scale: not zero, up to 2**22, and but for powers of two no
+        more than signed 16 bits.
+    rescale : Rescale
+        From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
+    constant : int8 array of shape (channels, height, width), or None
 
     """
 
     kind: ClassVar[str] = "add"
 
-    left: tuple[int, int] = (0, 0)
-    shift: int = 0
+    factors: tuple[int, int] = (1, 1)
+    rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
+    constant: NDArray[np.int8] | None = field(default=None, repr=False, compare=False)
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the bound of the sum and its rounding."""
-        rounding = 1 << (self.shift - 1) if self.shift else 0
-        return sum(128 << left for left in self.left) + rounding
+        """Return the bound of the sum and its rescaling."""
+        return self.rescale.worst_case(np.array([sum(128 * abs(f) for f in self.factors)]))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
-        """Return the extents of both operands."""
-        if inputs[0].extents != inputs[1].extents:
+        """Return the extents of the first operand."""
+        extents = inputs[0].extents
+        other = inputs[1].extents if self.constant is None else self.constant.shape
+        if (
+            other not in (extents, (extents[0], 1, 1))
+            or len(inputs) + (self.constant is not None) != 2
+        ):
             raise self.refuse(
-                f"operands {inputs[0].extents} and {inputs[1].extents} differ; broadcasting is "
-                "not supported, make them alike"
+                f"operands {extents} and {other} differ; make them alike, or the second one pixel "
+                "of as many channels"
             )
-        if min(self.left) < 0 or max(self.left) > 22 or not 0 <= self.shift <= _SHIFT_LIMIT:
+        if any(_split(f) is None for f in self.factors):
             raise self.refuse(
-                f"the scales of its operands and its result lie too far apart (left shifts "
-                f"{self.left}, right shift {self.shift}); calibrate with data that reach all three"
+                f"the scales of its operands lie too far apart (factors {self.factors}); "
+                "calibrate with data that reach both"
             )
-        return inputs[0].extents
+        channels = extents[0]
+        if not self.rescale.fits(channels) or not (self.slope is None or self.slope.fits(channels)):
+            raise self.refuse(f"rescaling or slope is not of {channels} channels")
+        return extents
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
-        rounding = 1 << (self.shift - 1) if self.shift else 0
-        bounds = [
-            sum(bound << left for bound, left in zip(ends, self.left, strict=True)) + rounding
-            for ends in ((v.lo for v in inputs), (v.hi for v in inputs))
-        ]
-        reach = (bounds[0] >> self.shift, bounds[1] >> self.shift)
+        extents, stream = self.output.extents, layer.stream
+        ranges = [(v.lo, v.hi) for v in inputs]
+        if self.constant is None:
+            second = Operand(layer.source(1), spread=inputs[1].extents != extents)
+        else:
+            second = Operand(layer.constant(Role.BIASES, _packed(layer, self.constant)))
+            ranges.append((int(self.constant.min()), int(self.constant.max())))
+        ends = [sorted(f * end for end in r) for f, r in zip(self.factors, ranges, strict=True)]
+        requantise = Requantise(
+            layer.config,
+            np.zeros(extents[0], np.int32),
+            self.rescale,
+            (self.output.lo, self.output.hi),
+            slope=self.slope,
+            reach=(ends[0][0] + ends[1][0], ends[0][1] + ends[1][1]),
+        )
 
-        def compute(places: list[int], loop: Loop) -> None:
-            a, b = places
-            for place, left in zip(places, self.left, strict=True):
-                if left:
-                    layer.stream.alu(AluOp.SHR, Uops.one(place, place), inner=loop, imm=-left)
-            both, first = Uops.one(a, b), Uops.one(a, a)
-            layer.stream.alu(AluOp.ADD, both, inner=loop)
-            if self.shift:
-                layer.stream.alu(AluOp.ADD, first, inner=loop, imm=rounding)
-                layer.stream.alu(AluOp.SHR, first, inner=loop, imm=self.shift)
-            for op, bound in clip_passes(self.output.lo, self.output.hi, reach):
-                layer.stream.alu(op, first, inner=loop, imm=bound)
+        def combine(tile: ElementTile) -> None:
+            lengths = (tile.area, 1 if second.spread else tile.area)
+            for place, factor, length in zip(tile.places, self.factors, lengths, strict=True):
+                split = _split(factor)
+                assert split is not None  # output_extents
+                everything, uops = Loop(tile.blocks * length, dst=1, src=1), Uops.one(place, place)
+                if split[0] != 1:
+                    stream.alu(AluOp.MUL, uops, inner=everything, imm=split[0])
+                if split[1]:
+                    stream.alu(AluOp.SHR, uops, inner=everything, imm=-split[1])
+            blocks = Loop(tile.blocks, dst=tile.area, src=lengths[1])
+            pixels = Loop(tile.area, dst=1, src=0 if second.spread else 1)
+            stream.alu(AluOp.ADD, Uops.one(*tile.places), blocks, pixels)
 
-        lower_elementwise(layer, self.output.extents, 2, compute)
+        lower_elementwise(layer, extents, [Operand(layer.source(0)), second], combine, requantise)
+
+
+def _split(factor: int) -> tuple[int, int] | None:
+    """Return an immediate and a left shift that make ``factor``, None if nothing does."""
+    if not factor or abs(factor) > _FACTOR_LIMIT:
+        return None
+    twos = (factor & -factor).bit_length() - 1
+    if factor > 0 and factor == 1 << twos:
+        return 1, twos
+    if abs(factor) < 1 << 15:
+        return factor, 0
+    odd = factor >> twos
+    return (odd, twos) if abs(odd) < 1 << 15 else None
+
+
+def _packed(layer: Layer, constant: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return a constant image as activations lie in DRAM, filled up to whole ACC elements."""
+    core = layer.config
+    channels, height, width = constant.shape
+    full = np.zeros((layer.blocks(channels) * core.block, height, width), np.int8)
+    full[:channels] = constant
+    split = full.reshape(-1, core.block, height, width).transpose(0, 2, 3, 1)
+    spread = np.repeat(split[..., None, :], core.batch, -2).ravel()
+    return np.pad(spread, (0, -len(spread) % (4 * core.batch * core.block)))
 
 
 @dataclass(kw_only=True)
 class FloatAdd(FloatNode):
-    """A sum of two values."""
+    """A sum of two values, or of a value and a constant image; ``signs`` are 1 or -1."""
+
+    bends = True
+
+    signs: tuple[int, int] = (1, 1)
+    constant: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer sum."""
-        common = max(v.shift for v in inputs)
+        shifts, constant = [v.shift for v in inputs], None
+        if self.constant is not None:
+            shifts.append(min_max_shift(float(self.constant.min()), float(self.constant.max())))
+            integers = np.rint(np.ldexp(self.constant, shifts[1])).clip(-128, 127)
+            constant = integers.astype(np.int8)
+        common = max(shifts)
         output = scales.value(self, limit=common)
+        a, b = (sign << common - shift for sign, shift in zip(self.signs, shifts, strict=True))
         return Add(
             name=self.name,
             inputs=tuple(self.inputs),
             output=output,
-            left=(common - inputs[0].shift, common - inputs[1].shift),
-            shift=common - output.shift,
+            factors=(a, b),
+            rescale=Rescale.shifted(common - output.shift),
+            slope=self.integer_slope,
+            constant=constant,
         )
 
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
-    """Claim a sum of two values of one shape; sums with constants are for `affine`."""
-    if any(isinstance(a, np.ndarray) for a in call.args):
-        return None
-    shapes = [network.shape(a) for a in call.args]
-    if shapes[0] != shapes[1]:
+    """Claim a sum or difference; those with constants per channel are for `affine`."""
+    signs = (1, 1 if call.op == "relax.add" else -1)
+    arrays = [isinstance(a, np.ndarray) for a in call.args]
+    inputs, constant = list(call.args), None
+    if any(arrays):
+        n = arrays.index(True)
+        if len(call.shape) != 4 or call.args[n].squeeze().ndim < 2 or all(arrays):
+            return None
+        constant = np.broadcast_to(call.args[n].astype(np.float64), call.shape)[0]
+        if not np.isfinite(constant).all():
+            raise call.refuse("its constant is not finite; repair the model")
+        inputs = [call.args[1 - n]]
+        signs = (signs[1 - n], signs[n])
+    shapes = [network.shape(a) for a in inputs]
+    if len(shapes) == 2 and shapes[0] != call.shape:
+        inputs, shapes, signs = inputs[::-1], shapes[::-1], signs[::-1]
+    pixel = (*call.shape[:2], 1, 1)
+    if shapes[0] != call.shape or shapes[-1] not in (call.shape, pixel):
         raise call.refuse(
-            f"it adds shapes {shapes[0]} and {shapes[1]}; broadcasting is not supported, make them "
-            "alike"
+            f"it combines shapes {shapes[0]} and {shapes[-1]}; make them alike, or one of them "
+            f"{pixel}"
         )
     return FloatAdd(
-        name=call.name, inputs=list(call.args), output=call.output, shape=call.sample_shape()
+        name=call.name,
+        inputs=inputs,
+        output=call.output,
+        shape=call.sample_shape(),
+        signs=signs,
+        constant=constant,
     )
 
 
-OPERATOR = Operator("add", ("relax.add",), _recognise)
+OPERATOR = Operator("add", ("relax.add", "relax.subtract"), _recognise)

@@ -13,13 +13,14 @@ from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Networ
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales, linear_scales
 from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Conv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Node):
-    """``output[o] = clip(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l]))``.
+    """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l])))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
     padding[0]``, likewise ``l'`` from ``x`` and the
@@ -37,6 +38,8 @@ class Conv2d(Node):
         Top, left, bottom, right.
     rescale : Rescale
         From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
 
     """
 
@@ -49,6 +52,7 @@ class Conv2d(Node):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -71,8 +75,14 @@ class Conv2d(Node):
         outputs = int(self.weight.shape[0])
         if outputs % self.groups:
             raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
-        if self.bias.shape != (outputs,) or not self.rescale.fits(outputs):
-            raise self.refuse(f"bias {self.bias.shape} or rescaling is not of {outputs} channels")
+        if not (
+            self.bias.shape == (outputs,)
+            and self.rescale.fits(outputs)
+            and (self.slope is None or self.slope.fits(outputs))
+        ):
+            raise self.refuse(
+                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
+            )
         sizes = []
         for n, extent in enumerate((height, width)):
             padded = extent + self.padding[n] + self.padding[n + 2]
@@ -89,6 +99,7 @@ class Conv2d(Node):
             weight=self.weight,
             bias=self.bias,
             rescale=self.rescale,
+            slope=self.slope,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
             strides=self.strides,
@@ -121,6 +132,7 @@ class FloatConv2d(LinearFloatNode):
             dilation=self.dilation,
             groups=self.groups,
             rescale=linear.rescale,
+            slope=self.integer_slope,
         )
 
 
