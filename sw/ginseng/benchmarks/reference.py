@@ -124,25 +124,53 @@ def _leaky_relu(node: Any, x: Integers) -> Integers:
     return _bend(node.slope, _image(x))
 
 
+def _windows(node: Any, x: Integers) -> Any:
+    """Yield each output pixel, and which rows and columns its window has, in the image or not."""
+    _, height, width = node.output.extents
+    dilation = getattr(node, "dilation", (1, 1))
+    for pixel in np.ndindex(height, width):
+        yield (
+            pixel,
+            *(
+                pixel[n] * node.strides[n]
+                - node.padding[n]
+                + np.arange(node.kernel[n]) * dilation[n]
+                for n in (0, 1)
+            ),
+        )
+
+
+def _within(positions: Integers, first: int, end: int) -> Integers:
+    return positions[(first <= positions) & (positions < end)]
+
+
 def _max_pool(node: Any, x: Integers) -> Integers:
     x = _image(x)
-    _, height, width = node.output.extents
-    out = np.full((*x.shape[:2], height, width), np.iinfo(np.int64).min)
-    for i in range(height):
-        for j in range(width):
-            top, left = (
-                p * s - q for p, s, q in zip((i, j), node.strides, node.padding, strict=True)
-            )
-            window = x[
-                :, :, max(0, top) : top + node.kernel[0], max(0, left) : left + node.kernel[1]
-            ]
-            out[:, :, i, j] = window.max((2, 3))
+    out = np.zeros((*x.shape[:2], *node.output.extents[1:]), np.int64)
+    for (i, j), rows, columns in _windows(node, x):
+        rows, columns = _within(rows, 0, x.shape[2]), _within(columns, 0, x.shape[3])
+        out[:, :, i, j] = x[:, :, rows][:, :, :, columns].max((2, 3))
+    return out
+
+
+def _average_pool(node: Any, x: Integers) -> Integers:
+    x = _image(x)
+    _, _, height, width = x.shape
+    top, left, bottom, right = node.counted
+    means = {mean.count: mean for mean in node.means}
+    out = np.zeros((*x.shape[:2], *node.output.extents[1:]), np.int64)
+    for (i, j), rows, columns in _windows(node, x):
+        count = len(_within(rows, -top, height + bottom))
+        count *= len(_within(columns, -left, width + right))
+        window = x[:, :, _within(rows, 0, height)][:, :, :, _within(columns, 0, width)]
+        mean = means[count]
+        out[:, :, i, j] = (window.sum((2, 3)) + mean.offset) * mean.multiplier >> node.shift
     return out
 
 
 def _global_average_pool(node: Any, x: Integers) -> Integers:
     total = _image(x).sum((2, 3), keepdims=True)
-    averaged: Integers = (total + node.offset) * node.multiplier >> node.shift
+    averaged: Integers = (total + node.mean.offset) * node.mean.multiplier >> node.shift
     return averaged
 
 
@@ -154,5 +182,6 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "clip": _clip,
     "leaky_relu": _leaky_relu,
     "max_pool": _max_pool,
+    "average_pool": _average_pool,
     "global_average_pool": _global_average_pool,
 }

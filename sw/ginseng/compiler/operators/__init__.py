@@ -16,6 +16,7 @@ from ginseng.compiler.operators import (
     conv2d,
     conv2d_transpose,
     dense,
+    global_average_pool,
     leaky_relu,
     max_pool,
     reshape,
@@ -34,5 +35,6 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     leaky_relu.OPERATOR,
     max_pool.OPERATOR,
     average_pool.OPERATOR,
+    global_average_pool.OPERATOR,
     reshape.OPERATOR,
 )
