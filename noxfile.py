@@ -31,7 +31,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test but the long campaigns; arguments go to pytest."""
-    session.install("-e.[demo,rtl]", *_group("test"))
+    session.install("-e.[demo,rtl,synth]", *_group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
@@ -52,7 +52,7 @@ def formal(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and layering."""
-    session.install("-e.[demo,rtl]", *_group("lint"), *_group("test"))
+    session.install("-e.[demo,rtl,synth]", *_group("lint"), *_group("test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -81,8 +81,9 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def synth(session: nox.Session) -> None:
-    """Synthesise for the xc7z020 and report area per block."""
-    _missing(session, Path("hw/ginseng/soc/synth.py"), "The synthesis flow")
+    """Synthesise for the xc7z020: area per block, longest paths, limits; `-- --json FILE`."""
+    session.install("-e.[synth]")
+    session.run("python", "-m", "ginseng.soc.synth", *session.posargs)
 
 
 @nox.session

@@ -151,6 +151,8 @@ def test_models_and_calibrations_that_cannot_be_used_are_refused(refused, digits
     np.savez(tmp_path / "c.npz", picture=np.zeros((4, 1, 8, 8), np.float32))
     assert "image" in refused("compile", onnx, "--calibrate", tmp_path / "c.npz", "-o", out)
     no = tmp_path / "no/o.ginseng"
+    method = refused("compile", onnx, "--calibrate", calibration, "-o", out, "--calibration", "x")
+    assert "use minmax, mse, or percentile:SHARE" in method
     assert "cannot be written" in refused("compile", onnx, "--calibrate", calibration, "-o", no)
     assert not out.exists()
 

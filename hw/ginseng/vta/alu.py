@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import AluOp
-from ginseng.vta.acc import ReadAccess, lanes_layout
-from ginseng.vta.walk import step_layout
+from ginseng.vta.acc import ReadAccess, WriteAccess, bank, lanes_layout
+from ginseng.vta.scoreboard import Event
+from ginseng.vta.walk import ALU_WALK
 
 __all__ = ["Alu"]
 
@@ -40,18 +41,14 @@ class Alu(wiring.Component):
         acc = config.log_depth(Memory.ACC)
         super().__init__(
             {
-                "i": In(stream.Signature(step_layout(config))),
-                #: Out: reads of the first operand, never refused, and of the second.
+                "i": In(stream.Signature(ALU_WALK.step(config))),
+                #: Out: reads of the first operand and of the second.
                 "read_dst": Out(ReadAccess(config)),
                 "read_src": Out(ReadAccess(config)),
-                #: Out: a write, in this cycle.
-                "write_valid": Out(1),
-                "write_address": Out(acc),
-                "write_data": Out(8 * config.element_bytes(Memory.ACC)),
-                #: Out: it is the last of its instruction.
-                "write_last": Out(1),
-                #: Out: a step is under way.
-                "busy": Out(1),
+                #: Out: the first operand back, three cycles after its read; never refused.
+                "write": Out(WriteAccess(config)),
+                #: Out: the last write of an instruction is made.
+                "executed": Out(Event),
             }
         )
 
@@ -61,10 +58,9 @@ class Alu(wiring.Component):
         element = 8 * self.config.element_bytes(Memory.ACC)
         lanes = lanes_layout(self.config)
         step = self.i.payload
-        tag = data.StructLayout(
-            {"valid": 1} | {k: step[k].shape() for k in ("dst", "last", "alu_op", "use_imm", "imm")}
-        )
-        fields = ("dst", "last", "alu_op", "use_imm", "imm")
+        fields = ("dst", "last", "tag", "alu_op", "use_imm", "imm")
+        slot = {"slot": range(_AHEAD)}
+        tag = data.StructLayout({"valid": 1} | {k: step[k].shape() for k in fields} | slot)
         # Second operand being read; steps that have it; first operand being read; both there;
         # partial result; result.
         fetched: Any = Signal(tag)
@@ -81,29 +77,42 @@ class Alu(wiring.Component):
         level = Signal(range(_AHEAD + 1))
         under_way = [fetched, *ahead, both, partial, result]
         stale, go, take = Signal(), Signal(), Signal()
+        again, kept, kept_src = Signal(), Signal(), Signal.like(step.src)
+        # Operands stand in slots; the newest one may serve several steps.
+        newest, fetched_new = Signal(range(_AHEAD)), Signal()
         m.d.comb += [
             stale.eq(Cat(t.valid & (t.dst == step.src) for t in under_way).any()),
             go.eq(self.i.valid & (level + fetched.valid < _AHEAD)),
-            self.read_src.enable.eq(go & ~step.use_imm & ~stale),
+            # The operand of the step before, unless it has been written since, is still here.
+            again.eq(kept & (kept_src == step.src)),
+            self.read_src.enable.eq(go & ~step.use_imm & ~stale & ~again),
             self.read_src.address.eq(step.src),
-            take.eq(go & (step.use_imm | (~stale & self.read_src.grant))),
+            take.eq(go & (step.use_imm | again | (~stale & self.read_src.grant))),
             self.i.ready.eq(take),
         ]
-        m.d.sync += fetched.valid.eq(take)
+        m.d.sync += [fetched.valid.eq(take), fetched_new.eq(take & ~step.use_imm & ~again)]
         with m.If(take):
             m.d.sync += [fetched[k].eq(step[k]) for k in fields]
+            with m.If(~step.use_imm & ~again):
+                m.d.sync += [
+                    newest.eq(newest + 1),
+                    kept_src.eq(step.src),
+                    kept.eq(~step.last & (step.dst != step.src)),
+                ]
+            with m.Elif(step.last | (step.dst == kept_src)):
+                m.d.sync += kept.eq(0)
 
         # What is read ahead waits here, in a ring.
         head, tail = Signal(range(_AHEAD)), Signal(range(_AHEAD))
         start = Signal()
+        next_step: Any = Signal(tag)
         m.d.comb += [
-            put.addr.eq(tail),
+            put.addr.eq(newest),
             put.data.eq(self.read_src.data),
-            put.en.eq(fetched.valid & ~fetched.use_imm),
-            get.addr.eq(head),
+            put.en.eq(fetched_new),
+            get.addr.eq(next_step.slot),
         ]
         m.d.sync += level.eq(level + fetched.valid - start)
-        next_step: Any = Signal(tag)
         with m.Switch(head):
             for n, entry in enumerate(ahead):
                 with m.Case(n):
@@ -117,7 +126,7 @@ class Alu(wiring.Component):
             with m.Switch(tail):
                 for n, entry in enumerate(ahead):
                     with m.Case(n):
-                        m.d.sync += entry.eq(fetched)
+                        m.d.sync += [entry.eq(fetched), entry.slot.eq(newest)]
 
         # Reading the first operand.
         second = Signal(lanes)
@@ -125,10 +134,14 @@ class Alu(wiring.Component):
         m.d.comb += [
             # Where the two reads meet in a bank, the one that is short of lead goes first: then
             # they alternate, and do not meet again.
-            yields.eq(self.read_src.enable & (level <= 1) & (step.src[:1] == next_step.dst[:1])),
-            start.eq(next_step.valid & ~yields & ~(both.valid & (both.dst == next_step.dst))),
-            self.read_dst.enable.eq(start),
+            yields.eq(
+                self.read_src.enable & (level <= 1) & (bank(step.src) == bank(next_step.dst))
+            ),
+            self.read_dst.enable.eq(
+                next_step.valid & ~yields & ~(both.valid & (both.dst == next_step.dst))
+            ),
             self.read_dst.address.eq(next_step.dst),
+            start.eq(self.read_dst.enable & self.read_dst.grant),
         ]
         m.d.sync += both.valid.eq(start)
         with m.If(start):
@@ -167,11 +180,11 @@ class Alu(wiring.Component):
             m.d.sync += [old.eq(done), old_dst.eq(result.dst)]
 
         m.d.comb += [
-            self.write_valid.eq(result.valid),
-            self.write_address.eq(result.dst),
-            self.write_data.eq(done),
-            self.write_last.eq(result.last),
-            self.busy.eq(Cat(t.valid for t in under_way).any()),
+            self.write.enable.eq(result.valid),
+            self.write.address.eq(result.dst),
+            self.write.data.eq(done),
+            self.executed.valid.eq(result.valid & result.last),
+            self.executed.tag.eq(result.tag),
         ]
 
         return m

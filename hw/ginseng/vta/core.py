@@ -114,10 +114,9 @@ class Core(wiring.Component):
         connect(m, load.wgt, flipped(port.wgt))
         connect(m, compute.memory, flipped(port.compute))
         connect(m, store.memory, flipped(port.store))
-        connect(m, compute.read_first, acc.first)
-        connect(m, compute.read_second, acc.second)
-        connect(m, store.read, acc.store)
-        connect(m, compute.write, acc.write)
+        for name in ("gemm_read", "alu_dst", "alu_src", "gemm_write", "alu_write", "other_write"):
+            connect(m, getattr(compute, name), getattr(acc, name))
+        connect(m, store.read, acc.store_read)
         connect(m, dispatch.o_load, queues[0].i)
         connect(m, dispatch.o_compute, queues[1].i)
         connect(m, dispatch.o_store, queues[2].i)
@@ -125,6 +124,8 @@ class Core(wiring.Component):
         self._scratchpad(m, Memory.WGT, load.o_wgt, compute.wgt_address, compute)
         self._tokens(m, tokens, load, compute, store)
         m.d.comb += [
+            acc.gemm_coming.eq(compute.gemm_coming),
+            acc.gemm_coming_address.eq(compute.gemm_coming_address),
             compute.issued.eq(port.issued),
             store.taint.eq(compute.taint),
             compute.hold.eq(store.hold),
@@ -178,8 +179,8 @@ class Core(wiring.Component):
         with m.If(launch):
             m.d.sync += [self.gemm_uops.eq(0), self.alu_uops.eq(0), self.insns.eq(0)]
         with m.Else():
-            with m.If(compute.gemm_step):
-                m.d.sync += self.gemm_uops.eq(self.gemm_uops + 1)
+            steps = compute.gemm_step + compute.reset_step
+            m.d.sync += self.gemm_uops.eq(self.gemm_uops + steps)
             with m.If(compute.alu_step):
                 m.d.sync += self.alu_uops.eq(self.alu_uops + 1)
             m.d.sync += self.insns.eq(self.insns + load.retired + compute.retired + store.retired)

@@ -1,6 +1,6 @@
 """`ginseng bench`: the measured numbers."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -47,12 +47,17 @@ def application() -> typer.Typer:
     app = typer.Typer(help="Measure; each subcommand prints JSON on demand.", no_args_is_help=True)
 
     @app.command("compiler")
-    def compiler(as_json: JsonOption = False) -> None:
-        """Compile and run small networks: time, memory, rows, cycles, exactness, accuracy."""
+    def compiler(
+        network: Annotated[
+            list[str] | None, typer.Option(help="Only this one; may be repeated.")
+        ] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Compile and run networks: time, memory, rows, cycles, exactness, accuracy."""
         from ginseng.benchmarks import compiler as subject
 
         output = Output(as_json)
-        document = subject.measure(progress=output.say)
+        document = subject.measure(network or (), progress=output.say)
         _rows(output, "Compiler", document["networks"])
         output.document(document)
         if not all(network["bit_exact"] for network in document["networks"]):

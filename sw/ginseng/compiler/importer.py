@@ -97,14 +97,50 @@ def import_model(model: Any, name: str | None) -> Imported:
         )
     try:
         with quiet():
+            module, held = _hold_integers(module)
             module = _passes()(module)
     except Exception as error:
         raise CompilerError(f"Model {name}: TVM's passes refuse it: {first_line(error)}") from None
-    walk = Walk(module, inputs, named, outputs)
+    walk = Walk(module, inputs, named, outputs, held)
     network = Network(name, walk.inputs, walk.calls, walk.outputs)
     for call in walk.calls:
         network.recognise(call, OPERATORS)
+    network.expose()
     return Imported(network, module, walk.variables, digest)
+
+
+def _hold_integers(module: Any) -> tuple[Any, list[Any]]:
+    """Make parameters of the constants that ``main`` quantises or dequantises.
+
+    Constant folding would turn them into floats, and their integers and scales would be lost.
+    Returns the module, and what the further parameters stand for.
+    """
+    from tvm import ir, relax
+    from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    names = ("relax.quantize", "relax.dequantize")
+    parameters: list[Any] = []
+    held: list[Any] = []
+
+    @mutator
+    class Hold(PyExprMutator):  # type: ignore[misc]
+        def visit_call_(self, call: Any) -> Any:
+            if getattr(call.op, "name", "") not in names or not isinstance(
+                call.args[0], ir.GenericConst
+            ):
+                return self.visit_expr_post_order(call)
+            parameters.append(relax.Var(f"held{len(held)}", call.args[0].ty))
+            held.append(call.args[0].value.numpy())
+            return relax.Call(call.op, [parameters[-1], *call.args[1:]], call.attrs)
+
+    main = module["main"]
+    body = Hold(module).visit_expr(main.body)
+    if not held:
+        return module, held
+    function = relax.Function([*main.params, *parameters], body, main.ret_ty, main.is_pure)
+    functions = dict(module.functions_items())
+    functions[module.get_global_var("main")] = function.with_attr("global_symbol", "main")
+    return relax.transform.Normalize()(type(module)(functions)), held
 
 
 def _passes() -> Any:

@@ -1,7 +1,8 @@
-"""Power-of-two scales from ranges, and the integer graph they give."""
+"""Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import floor, log2
 from typing import Final
 
@@ -11,26 +12,24 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
 from ginseng.compiler.graph import INT8, Graph, Value
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.methods import ShiftRule, min_max
 from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
 
-__all__ = ["Linear", "Scales", "linear_scales", "min_max_shift", "quantise_network"]
+__all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
-#: Shifts beyond are those of constants that are zero but for rounding.
-_SHIFTS: Final = (-24, 31)
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
 
-#: Chooses a shift from the least and greatest value that calibration saw.
-ShiftRule = Callable[[float, float], int]
 
+@dataclass(frozen=True)
+class Linear:
+    """Integer parameters of a convolution or dense layer."""
 
-def min_max_shift(lo: float, hi: float) -> int:
-    """Return the greatest shift at which neither end of the range saturates."""
-    magnitude = max(abs(lo), abs(hi))
-    if magnitude == 0:
-        return INT8[1].bit_length()
-    shift = floor(log2((INT8[1] + 0.5) / magnitude))
-    return min(max(shift, _SHIFTS[0]), _SHIFTS[1])
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    rescale: Rescale
+    output: Value
 
 
 class Scales:
@@ -38,17 +37,15 @@ class Scales:
 
     Parameters
     ----------
-    ranges : mapping of str to tuple of float
-        Least and greatest element of each value, from calibration.
+    seen : mapping of str to Histogram
+        What calibration saw of each value.
     rule : callable
-        How a range becomes a shift.
+        How that becomes a shift.
 
     """
 
-    def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-    ) -> None:
-        self._ranges: Final = ranges
+    def __init__(self, seen: Mapping[str, Histogram], rule: ShiftRule = min_max) -> None:
+        self._seen: Final = seen
         self._rule: Final = rule
 
     def shift(self, value: str) -> int:
@@ -60,52 +57,47 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        lo, hi = self._ranges[value]
-        if not np.isfinite([lo, hi]).all():
+        seen = self._seen[value]
+        if not np.isfinite([seen.lo, seen.hi]).all():
             raise CompilerError(
                 f"Value {value} is not finite on the calibration data; check model and data"
             )
-        return self._rule(lo, hi)
+        return self._rule(seen)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
         shift = self.shift(node.output)
         shift = shift if limit is None else min(shift, limit)
-        return _clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
+        return clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
 
-    def inherit(
-        self, node: FloatNode, source: Value, reach: tuple[int, int] | None = None
-    ) -> Value:
-        """Return the output of ``node`` in the scale of its input ``source``.
+    def inherit(self, node: FloatNode, source: Value) -> Value:
+        """Return the output of ``node`` in the scale and range of its input ``source``."""
+        return clipped(node, replace(source, name=node.output, shape=node.shape))
 
-        Its range is ``reach``, by default that of ``source``.
-        """
-        lo, hi = reach or (source.lo, source.hi)
-        value = Value(name=node.output, shape=node.shape, shift=source.shift, lo=lo, hi=hi)
-        return _clipped(node, value)
+    def keeps(self, node: FloatNode, source: Value) -> bool:
+        """Return whether the output of ``node`` can have the scale of its input ``source``."""
+        return True
+
+    def input(self, name: str, shape: tuple[int, ...]) -> Value:
+        """Return an input of the network."""
+        return Value(name=name, shape=shape, shift=self.shift(name))
+
+    def linear(self, node: LinearFloatNode, source: Value) -> Linear:
+        """Return the integer parameters of ``node``, which reads ``source``."""
+        return linear_scales(node, source, self)
 
 
-def _clipped(node: FloatNode, value: Value) -> Value:
+def clipped(node: FloatNode, value: Value) -> Value:
     """Return ``value`` with the bounds of the node's activation as integers."""
     if node.clip is None:
         return value
     lo, hi = (
-        int(np.clip(np.rint(np.ldexp(bound, value.shift)), value.lo, value.hi))
+        min(max(round(Fraction(bound) / value.scale) + value.zero, value.lo), value.hi)
         if np.isfinite(bound)
         else end
         for bound, end in zip(node.clip, (value.lo, value.hi), strict=True)
     )
     return replace(value, lo=lo, hi=hi)
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Integer parameters of a convolution or dense layer."""
-
-    weight: NDArray[np.int8]
-    bias: NDArray[np.int32]
-    rescale: Rescale
-    output: Value
 
 
 def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linear:
@@ -122,8 +114,7 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
             raise CompilerError(
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
-    largest = float(np.abs(node.weight).max())
-    shift = min_max_shift(-largest, largest)
+    shift = min_max(Histogram.of(node.weight))
     bias = float(np.abs(node.bias).max())
     if bias:
         # A bias far greater than the products beside it: coarser weights lose nothing visible.
@@ -139,10 +130,8 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
     )
 
 
-def quantise_network(
-    network: Network, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-) -> Graph:
-    """Return the integer graph of ``network``.
+def integer_graph(network: Network, scales: Scales) -> Graph:
+    """Return the integer graph of ``network`` with the scales that ``scales`` decides.
 
     Raises
     ------
@@ -150,11 +139,7 @@ def quantise_network(
         If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
-    scales = Scales(ranges, rule)
-    values = {
-        name: Value(name=name, shape=shape[1:], shift=scales.shift(name))
-        for name, shape in network.inputs.items()
-    }
+    values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}

@@ -85,6 +85,7 @@ def convolutions(draw, limit=40, spatial=14, grouped=False):
         strides=strides,
         padding=padding,
         dilation=dilation,
+        pad_value=draw(st.sampled_from([0, -128, 19])),
         rescale=Rescale.shifted(draw(st.integers(0, 14))),
     )
     return single(node, Value(name="x", shape=(channels, height, width), shift=0))
@@ -212,15 +213,17 @@ def test_layers_are_exact_with_a_micro_op_buffer_of_eight(agrees):
     conv = Conv2d(
         name="conv",
         inputs=("x",),
-        output=Value(name="c", shape=(40, 7, 7), shift=0),
+        output=Value(name="c", shape=(40, 8, 8), shift=0),
         weight=rng.integers(-128, 128, (40, 40, 3, 3)).astype(np.int8),
         bias=rng.integers(-9, 9, 40).astype(np.int32),
+        padding=(1, 0, 0, 1),
+        pad_value=5,
         rescale=Rescale.shifted(13),
     )
     pool = MaxPool(
         name="pool",
         inputs=("c",),
-        output=Value(name="y", shape=(40, 5, 5), shift=0),
+        output=Value(name="y", shape=(40, 6, 6), shift=0),
         kernel=(3, 3),
         strides=(1, 1),
     )

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from ginseng.compiler import CompilerError, Graph, Value
 from ginseng.compiler.operators.average_pool import AveragePool
-from ginseng.compiler.operators.global_average_pool import GlobalAveragePool, Mean, means
+from ginseng.compiler.operators.global_average_pool import GlobalAveragePool, mean_rescale
 from ginseng.compiler.operators.max_pool import MaxPool
+from ginseng.compiler.rescale import Rescale
 
 FEW = settings(
     max_examples=25,
@@ -83,52 +84,61 @@ def test_max_pooling_is_exact_and_padding_never_wins(
     clip=activations,
     included=st.booleans(),
     scale=st.integers(-2, 3),
+    zero=st.sampled_from([0, 7, -128]),
     seed=seeds,
 )
 def test_average_pooling_is_exact_with_and_without_padding_counted(
-    agrees, window, channels, clip, included, scale, seed
+    agrees, window, channels, clip, included, scale, zero, seed
 ):
     extents, parts = window
     size = parts.pop("size")
-    counts = range(1, parts["kernel"][0] * parts["kernel"][1] + 1)
-    found, shift = means("pool", counts, scale)
+    counts = tuple(range(1, parts["kernel"][0] * parts["kernel"][1] + 1))
+    source = Value(name="x", shape=(channels, *extents), shift=0, zero=zero)
+    output = Value(name="y", shape=(channels, *size), shift=scale, lo=clip[0], hi=clip[1], zero=-3)
     node = AveragePool(
         name="pool",
         inputs=("x",),
-        output=Value(name="y", shape=(channels, *size), shift=0, lo=clip[0], hi=clip[1]),
+        output=output,
         counted=(*parts["padding"], 1, 1) if included else (0, 0, 0, 0),
-        means=found,
-        shift=shift,
+        counts=counts,
+        rescales=tuple(mean_rescale("pool", n, source, output) for n in counts),
+        zero=zero,
         **parts,
     )
-    source = Value(name="x", shape=(channels, *extents), shift=0)
     agrees(single(node, source), seed=seed, scheduler=seed)
 
 
-def test_a_mean_is_the_nearest_integer_but_for_sums_next_to_a_tie():
-    (mean,), shift = means("pool", [9], 0)
-    sums = np.arange(-9 * 128, 9 * 127 + 1)
-    exact = np.abs(sums / 9 - ((sums + mean.offset) * mean.multiplier >> shift))
-    assert exact.max() < 0.5 + 1 / 9
-    with pytest.raises(CompilerError, match="pool in two steps"):
-        means("pool", [1 << 25], 0)
+def test_means_are_the_nearest_integers():
+    for count in (2, 9, 49):
+        value = Value(name="x", shape=(1, 1, 1), shift=0)
+        rescale = mean_rescale("pool", count, value, value)
+        sums = np.arange(-count * 128, count * 127 + 1)
+        means = (sums >> rescale.before) * rescale.multiplier[0] + rescale.offset[0]
+        error = np.abs(sums / count - (means >> rescale.shift[0]))
+        assert error.max() < 0.5 + 1 / count
+    with pytest.raises(CompilerError, match="rescales sums"):
+        mean_rescale("pool", 1 << 30, value, value)
 
 
 @FEW
 @given(
     shape=shapes,
-    multiplier=st.integers(1, 1000),
-    offset=st.integers(0, 3000),
-    shift=st.integers(0, 24),
+    bias=st.one_of(st.just(0), st.integers(-200_000, 200_000)),
+    before=st.integers(0, 12),
+    multiplier=st.integers(1, 200),
+    offset=st.integers(-(1 << 20), 1 << 20),
+    shift=st.integers(0, 20),
     clip=activations,
     seed=seeds,
 )
-def test_global_average_pooling_is_exact(agrees, shape, multiplier, offset, shift, clip, seed):
+def test_global_average_pooling_is_exact(
+    agrees, shape, bias, before, multiplier, offset, shift, clip, seed
+):
     node = GlobalAveragePool(
         name="mean",
         inputs=("x",),
         output=Value(name="y", shape=(shape[0], 1, 1), shift=0, lo=clip[0], hi=clip[1]),
-        mean=Mean(count=shape[1] * shape[2], multiplier=multiplier, offset=offset),
-        shift=shift,
+        bias=bias,
+        rescale=Rescale(before=before, multiplier=(multiplier,), offset=(offset,), shift=(shift,)),
     )
     agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)

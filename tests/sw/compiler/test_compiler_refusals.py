@@ -252,10 +252,12 @@ def graph(*nodes, outputs=("y",)):
 
 
 def test_accumulators_that_could_overflow_are_refused_exactly_at_the_bound():
-    limit = (1 << 31) - 1 - 3 * 128
-    graph(convolution(bias=limit))
-    with pytest.raises(CompilerError, match="could reach 2147483648, beyond int32"):
-        graph(convolution(bias=limit + 1))
+    limit = (1 << 31) - 1
+    graph(convolution(bias=limit - 3 * 127))
+    graph(convolution(bias=3 * 128 - limit))
+    for bias in (limit - 3 * 127 + 1, 3 * 128 - limit - 1):
+        with pytest.raises(CompilerError, match="could reach 2147483648, beyond int32"):
+            graph(convolution(bias=bias))
 
 
 def test_malformed_graphs_are_refused():

@@ -48,6 +48,8 @@ def _ports(code: Code) -> tuple[tuple[PortSpec, ...], tuple[PortSpec, ...]]:
             tensor=segment.name,
             shape=value.shape,
             shift=value.shift,
+            mantissa=value.mantissa,
+            zero=value.zero,
             row_elements=value.extents[2],
         )
 
@@ -131,7 +133,7 @@ def _layers(
 
 def _costs(code: Code, *, protect: bool) -> list[LayerCost]:
     model = CostModel.of(code.config, protect=protect)
-    return replay(code.stream.insns, model, layers=len(code.graph.nodes), protect=protect)
+    return replay(code.stream.insns, code.config.core, model, layers=len(code.graph.nodes))
 
 
 def _plain_code(

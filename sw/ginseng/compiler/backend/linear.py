@@ -8,6 +8,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.border import Axis, Border
 from ginseng.compiler.backend.lowering import Layer, Slots, grid, product, shifted
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
@@ -16,6 +17,7 @@ from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
+from ginseng.isa.insn import AluOp
 
 __all__ = ["lower_linear"]
 
@@ -72,9 +74,10 @@ class _Linear:
         tiling: Tiling,
         weight: NDArray[np.int8],
         requantise: Requantise,
+        border: Border,
     ) -> None:
         core = layer.config
-        self.layer, self.g, self.t = layer, geometry, tiling
+        self.layer, self.g, self.t, self.border = layer, geometry, tiling, border
         self.requantise, self.vectors = requantise, len(requantise.vectors)
         self.row_parts = _parts(geometry.out_height, tiling.rows)
         self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
@@ -167,7 +170,7 @@ class _Linear:
         if first:
             # Every input row of this tile is padding.
             acc = self._reset(r, o, area)
-        self._requantise(o, area, acc)
+        self._requantise(r, o, acc)
         plane = g.out_height * g.out_width
         self.layer.store(
             o.begin * plane + r.begin * g.out_width,
@@ -334,17 +337,41 @@ class _Linear:
             combinations(allowed, 2), key=lambda p: (dims[p[0]][0] * dims[p[1]][0], -p[0], -p[1])
         )
 
-    def _requantise(self, o: _Part, area: int, acc: int) -> None:
+    def _requantise(self, r: _Part, o: _Part, acc: int) -> None:
         """Turn sums into results: ALU passes with one and the same walk."""
+        stream, area = self.layer.stream, r.size * self.g.out_width
         held = acc
         if self.constants is not None:
             held, fresh = self.held.get(o)
             if fresh:
                 first, count = self.vectors * o.begin, self.vectors * o.size
-                self.layer.stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
+                stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
         self.requantise.emit(
-            self.layer.stream, sums=acc, copy=self.copy, constants=held, blocks=o.size, area=area
+            stream,
+            sums=acc,
+            copy=self.copy,
+            constants=held,
+            blocks=o.size,
+            area=area,
+            add_regions=lambda src: self._add_regions(r, o, acc, src),
         )
+
+    def _add_regions(self, r: _Part, o: _Part, acc: int, src: int) -> None:
+        """Add to each region of the border its vector of biases, which start at ``src``."""
+        width, area = self.g.out_width, r.size * self.g.out_width
+        for region in self.border.regions(r.begin, r.size):
+            dims = [
+                (region.rows, width, 0, 0),
+                (region.columns, 1, 0, 0),
+                (o.size, area, 1, 0),
+            ]
+            outer, inner = self._loops(dims)
+            uops = shifted(
+                grid(*(d for n, d in enumerate(dims) if n not in (outer, inner))),
+                dst=acc + (region.row - r.begin) * width + region.column,
+                src=src + region.vector * o.size,
+            )
+            self.layer.stream.alu(AluOp.ADD, uops, Loop(*dims[outer]), Loop(*dims[inner]))
 
 
 def lower_linear(
@@ -361,6 +388,7 @@ def lower_linear(
     upsample: tuple[int, int] = (1, 1),
     groups: int = 1,
     slope: Slope | None = None,
+    pad_value: int = 0,
 ) -> None:
     """Emit ``clip(slope(rescale(conv(x, weight) + bias)))``.
 
@@ -388,6 +416,8 @@ def lower_linear(
         Of channels that meet only each other.
     slope : Slope or None
         A leaky rectifier of the results.
+    pad_value : int
+        What stands in the padding.
 
     Raises
     ------
@@ -403,7 +433,19 @@ def lower_linear(
             "or pad the input"
         )
     blocked, spans = _block_weights(layer, weight, channels, groups)
-    requantise = Requantise(core, bias, rescale, clip, slope=slope)
+    down, across = (
+        Axis(
+            outputs=(out_height, out_width)[n],
+            kernel=weight.shape[2 + n],
+            stride=strides[n],
+            dilation=dilation[n],
+            padding=padding[n],
+            extent=(height, width)[n],
+        )
+        for n in (0, 1)
+    )
+    border = Border(weight, bias, pad_value, (down, across))
+    requantise = Requantise(core, border.biases, rescale, clip, slope=slope)
     geometry = Geometry(
         in_blocks=layer.blocks(channels),
         out_blocks=layer.blocks(outputs),
@@ -437,7 +479,7 @@ def lower_linear(
         )
 
     def emit(tiling: Tiling, target: Layer) -> None:
-        _Linear(target, geometry, tiling, blocked, requantise).emit()
+        _Linear(target, geometry, tiling, blocked, requantise, border).emit()
 
     emit(layer.choose(geometry, tilings, emit), layer)
 

@@ -198,11 +198,10 @@ class _Builder:
         builder = _Builder(alone, self.config, self.model)
         emit(Layer(builder, node))
         builder.stream.finish()
-        protect = self.model.tag_bytes > 0
         for segment in builder.segments:
-            if protect and segment.length:
+            if self.model.protect and segment.length:
                 segment.chunk = choose_chunk(segment)
-        cost = replay(builder.stream.insns, self.model, layers=1, protect=protect)[0]
+        cost = replay(builder.stream.insns, self.config.core, self.model, layers=1)[0]
         return cost.cycles, cost.nbytes
 
 

@@ -97,8 +97,9 @@ def lower_elementwise(
                 )
                 places.append(at)
                 at += tall * length
-            held = at + requantise.copies * tall * area
+            held = places[0]
             if constants is not None:
+                held = at + requantise.copies * tall * area
                 for n in range(vectors):
                     layer.stream.load(
                         Memory.ACC,

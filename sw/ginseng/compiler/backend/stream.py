@@ -22,7 +22,10 @@ from ginseng.compiler.backend.segment import Access, Segment
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES, AluOp, Opcode, Queue
 
-__all__ = ["CHANNELS", "Insn", "Loop", "Stream", "Uops"]
+__all__ = ["CHANNELS", "Insn", "Loop", "Span", "Stream", "Uops"]
+
+#: Elements of ACC, the end excluded.
+Span = tuple[int, int]
 
 _L, _C, _S = Queue.LOAD, Queue.COMPUTE, Queue.STORE
 #: Token bits of each channel, by (pushing, popping) queue: the one that pushes, the one that pops
@@ -78,6 +81,8 @@ class Insn:
         Rises along the stream.
     layer : int
         Which layer it belongs to.
+    writes, reads : Span or None
+        Accumulators that its walk or load may reach as destination, and as second operand.
 
     """
 
@@ -91,6 +96,8 @@ class Insn:
     offset: int = 0
     access: Access | None = None
     kernel: Kernel | None = None
+    writes: Span | None = None
+    reads: Span | None = None
 
 
 @dataclass(slots=True)
@@ -167,6 +174,7 @@ class Stream:
             if memory is not Memory.UOP:
                 self._wait(_S, insn, max(store, int(self._stored[where].max())))
                 self._computed[where] = insn.index
+                insn.writes = (sram, sram + extent)
         assert insn.access is not None
         segment.reads.append(insn.access)
 
@@ -226,6 +234,9 @@ class Stream:
         insn.fields["alu_op"] = int(op)
         if imm is not None:
             insn.fields |= {"use_imm": 1, "imm": imm}
+        else:
+            src = _span(uops.src, outer.count, outer.src, inner.count, inner.src)
+            insn.reads = (src.start, src.stop)
         self._touch(insn, uops, outer, inner)
 
     def begin_layer(self, layer: int) -> None:
@@ -311,6 +322,7 @@ class Stream:
         span = _span(uops.dst, outer.count, outer.dst, inner.count, inner.dst)
         self._wait(_S, insn, int(self._stored[span].max()))
         self._computed[span] = insn.index
+        insn.writes = (span.start, span.stop)
 
     # ---------------------------------------------------------------- order
 

@@ -224,11 +224,11 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     out_cost = g.out_blocks * g.out_height * (g.out_width * inp_bytes + model.tag_bytes)
     nbytes = inp_loads * inp_cost + wgt_loads * wgt_cost + out_cost
     transfers = inp_loads * t.in_blocks + wgt_loads + row_tiles * groups
-    memory = model.beats(nbytes) + transfers * model.issue
+    memory = model.beats(nbytes) + transfers * model.memory.latency
     area = g.out_height * g.out_width * g.out_blocks
     # Every result is zeroed once, then passed over.
     passes = 1 + g.passes
-    compute = g.steps + passes * area + model.fill * (total + passes * row_tiles * groups)
+    compute = g.steps + passes * area + 8 * (total + passes * row_tiles * groups)
     # Kernels: one for each area at least; their loads hold up the compute queue.
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
     kernels = min(total, max(t.acc_slots, t.inp_slots, t.wgt_slots))
@@ -238,13 +238,13 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     nbytes += kernel_cost
     compute += model.beats(kernel_cost)
     # What nothing hides: the first loads, the last store, and every load into a lone area.
-    first = 2 * model.read_latency + model.beats(inp_cost + wgt_cost)
-    last = model.write_latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
+    first = 2 * model.memory.latency + model.beats(inp_cost + wgt_cost)
+    last = model.memory.latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
     exposed = 0
     if t.inp_slots == 1 and inp_loads > 1:
-        exposed += inp_loads * (model.read_latency + model.beats(inp_cost))
+        exposed += inp_loads * (model.memory.latency + model.beats(inp_cost))
     if t.wgt_slots == 1 and wgt_loads > 1:
-        exposed += wgt_loads * (model.read_latency + model.beats(wgt_cost))
+        exposed += wgt_loads * (model.memory.latency + model.beats(wgt_cost))
     if t.acc_slots == 1 and row_tiles * groups > 1:
         exposed += row_tiles * groups * last
     return max(compute, memory) + exposed + first + last, nbytes, total

@@ -19,6 +19,7 @@ from ginseng.compiler.operators import (
     global_average_pool,
     leaky_relu,
     max_pool,
+    requantise,
     reshape,
 )
 
@@ -37,4 +38,5 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     average_pool.OPERATOR,
     global_average_pool.OPERATOR,
     reshape.OPERATOR,
+    requantise.OPERATOR,
 )

@@ -1,8 +1,8 @@
-"""Sums and differences of two values, or of a value and a constant image, with their activation."""
+"""Sums and differences of values, or of a value and a constant image, with their activation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,32 +13,36 @@ from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
-from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, min_max_shift
-from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.graph import INT8, Node, Value
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.methods import min_max
+from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import MULTIPLIER_LIMIT, Rescale
 from ginseng.compiler.slope import Slope
 from ginseng.isa.insn import AluOp
 
 __all__ = ["OPERATOR", "Add"]
 
-#: Factors are an immediate times a power of two up to this.
-_FACTOR_LIMIT = 1 << 22
+_SHIFT_LIMIT: Final = 15
+#: A multiplier that is a power of two is a left shift, which has more room.
+_POWER_LIMIT: Final = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class Add(Node):
-    """``output = clip(slope(rescale(a * factors[0] + b * factors[1])))``, element by element.
+    """``output = clip(slope((sum_n x_n * multiplier[n] + offset) >> shift))``, by elements.
 
-    ``b`` is the second input or, if there is none, the constant. A second input with one pixel
-    counts as an image of this pixel.
+    The terms ``x_n`` are the inputs and, after them, the constant. A term with one pixel counts as
+    an image of this pixel; the first has as many as the output. The multipliers bring the terms to
+    one scale; the offset holds the rounding constant of the shift and all zero points.
 
     Attributes
     ----------
-    factors : tuple of int
-        They bring both operands to one scale: not zero, up to 2**22, and but for powers of two no
-        more than signed 16 bits.
-    rescale : Rescale
-        From sums to results.
+    multiplier : tuple of int
+        One for each term, -32,767 to 32,767 without 0; positive powers of two up to 2**22.
+    offset : int
+    shift : int
+        0 to 15.
     slope : Slope or None
         A leaky rectifier; None changes nothing.
     constant : int8 array of shape (channels, height, width), or None
@@ -47,84 +51,136 @@ class Add(Node):
 
     kind: ClassVar[str] = "add"
 
-    factors: tuple[int, int] = (1, 1)
-    rescale: Rescale = field(default_factory=Rescale)
+    multiplier: tuple[int, ...] = (1, 1)
+    offset: int = 0
+    shift: int = 0
     slope: Slope | None = None
     constant: NDArray[np.int8] | None = field(default=None, repr=False, compare=False)
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        terms: Sequence[Value],
+        output: Value,
+        *,
+        signs: Sequence[int] | None = None,
+        slope: Slope | None = None,
+        constant: NDArray[np.int8] | None = None,
+    ) -> Self:
+        """Return the sum of ``terms``, each with its sign, in the scale of ``output``.
+
+        Without error if the scales are powers of two; else each term, as far as its part of
+        the result is not clipped, is off by at most ``256 * 2**-(shift + 1)`` steps, where the
+        shift is 15, or less by the bits of the greatest ratio of a term's scale to the output's.
+        With a constant the last of ``terms`` describes it.
+        """
+        ratios = [value.scale / output.scale for value in terms]
+        shift = max(ratio.denominator.bit_length() - 1 for ratio in ratios)
+        scaled = [ratio * 2**shift for ratio in ratios]
+        if shift > _SHIFT_LIMIT or any(r.denominator > 1 or _exceeds(int(r)) for r in scaled):
+            fitting = (
+                s for s in range(_SHIFT_LIMIT, 0, -1) if max(ratios) * 2**s < MULTIPLIER_LIMIT - 1
+            )
+            shift = next(fitting, 0)
+        multiplier = tuple(
+            sign * round(ratio * 2**shift)
+            for sign, ratio in zip(signs or [1] * len(terms), ratios, strict=True)
+        )
+        zeros = sum(m * v.zero for m, v in zip(multiplier, terms, strict=True))
+        offset = (output.zero << shift) - zeros + (1 << shift - 1 if shift else 0)
+        inputs = terms if constant is None else terms[:-1]
+        return cls(
+            name=name,
+            inputs=tuple(value.name for value in inputs),
+            output=output,
+            multiplier=multiplier,
+            offset=offset,
+            shift=shift,
+            slope=slope,
+            constant=constant,
+        )
+
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the bound of the sum and its rescaling."""
-        return self.rescale.worst_case(np.array([sum(128 * abs(f) for f in self.factors)]))
+        """Return the bound of the sum and its offset."""
+        return sum(128 * abs(m) for m in self.multiplier) + abs(self.offset)
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
-        """Return the extents of the first operand."""
+        """Return the extents of the first input."""
         extents = inputs[0].extents
-        other = inputs[1].extents if self.constant is None else self.constant.shape
-        if (
-            other not in (extents, (extents[0], 1, 1))
-            or len(inputs) + (self.constant is not None) != 2
-        ):
+        terms = [value.extents for value in inputs]
+        terms += [] if self.constant is None else [self.constant.shape]
+        for term in terms:
+            if term not in (extents, (extents[0], 1, 1)):
+                raise self.refuse(
+                    f"operands {extents} and {term} differ; make them alike, or the latter one "
+                    "pixel of as many channels"
+                )
+        if len(self.multiplier) != len(terms):
+            raise self.refuse(f"it has {len(terms)} terms and {len(self.multiplier)} multipliers")
+        legal = all(m and not _exceeds(m) for m in self.multiplier)
+        if not legal or not 0 <= self.shift <= _SHIFT_LIMIT:
             raise self.refuse(
-                f"operands {extents} and {other} differ; make them alike, or the second one pixel "
-                "of as many channels"
+                f"the scales of its operands and its result lie too far apart (multipliers "
+                f"{self.multiplier}, right shift {self.shift}); calibrate with data that reach all "
+                "of them"
             )
-        if any(_split(f) is None for f in self.factors):
-            raise self.refuse(
-                f"the scales of its operands lie too far apart (factors {self.factors}); "
-                "calibrate with data that reach both"
-            )
-        channels = extents[0]
-        if not self.rescale.fits(channels) or not (self.slope is None or self.slope.fits(channels)):
-            raise self.refuse(f"rescaling or slope is not of {channels} channels")
+        if self.slope is not None and not self.slope.fits(extents[0]):
+            raise self.refuse(f"its slopes are not those of {extents[0]} channels")
         return extents
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
         extents, stream = self.output.extents, layer.stream
-        ranges = [(v.lo, v.hi) for v in inputs]
-        if self.constant is None:
-            second = Operand(layer.source(1), spread=inputs[1].extents != extents)
-        else:
-            second = Operand(layer.constant(Role.BIASES, _packed(layer, self.constant)))
+        operands = [
+            Operand(layer.source(n), spread=value.extents != extents)
+            for n, value in enumerate(inputs)
+        ]
+        ranges = [(value.lo, value.hi) for value in inputs]
+        if self.constant is not None:
+            segment = layer.constant(Role.BIASES, _packed(layer, self.constant))
+            operands.append(Operand(segment, spread=self.constant.shape != extents))
             ranges.append((int(self.constant.min()), int(self.constant.max())))
-        ends = [sorted(f * end for end in r) for f, r in zip(self.factors, ranges, strict=True)]
+        ends = [
+            sorted(m * end for end in reach)
+            for m, reach in zip(self.multiplier, ranges, strict=True)
+        ]
         requantise = Requantise(
             layer.config,
-            np.zeros(extents[0], np.int32),
-            self.rescale,
+            np.zeros((1, extents[0]), np.int64),
+            Rescale(offset=(self.offset,), shift=(self.shift,)),
             (self.output.lo, self.output.hi),
             slope=self.slope,
-            reach=(ends[0][0] + ends[1][0], ends[0][1] + ends[1][1]),
+            reach=(sum(e[0] for e in ends), sum(e[1] for e in ends)),
         )
 
         def combine(tile: ElementTile) -> None:
-            lengths = (tile.area, 1 if second.spread else tile.area)
-            for place, factor, length in zip(tile.places, self.factors, lengths, strict=True):
-                split = _split(factor)
-                assert split is not None  # output_extents
-                everything, uops = Loop(tile.blocks * length, dst=1, src=1), Uops.one(place, place)
-                if split[0] != 1:
-                    stream.alu(AluOp.MUL, uops, inner=everything, imm=split[0])
-                if split[1]:
-                    stream.alu(AluOp.SHR, uops, inner=everything, imm=-split[1])
-            blocks = Loop(tile.blocks, dst=tile.area, src=lengths[1])
-            pixels = Loop(tile.area, dst=1, src=0 if second.spread else 1)
-            stream.alu(AluOp.ADD, Uops.one(*tile.places), blocks, pixels)
+            lengths = [1 if operand.spread else tile.area for operand in operands]
+            for place, multiplier, length in zip(
+                tile.places, self.multiplier, lengths, strict=True
+            ):
+                one, loop = Uops.one(place, place), Loop(tile.blocks * length, dst=1)
+                if multiplier < 0 or multiplier & (multiplier - 1):
+                    stream.alu(AluOp.MUL, one, inner=loop, imm=multiplier)
+                elif multiplier > 1:
+                    stream.alu(AluOp.SHR, one, inner=loop, imm=1 - multiplier.bit_length())
+            for place, operand, length in list(zip(tile.places, operands, lengths, strict=True))[
+                1:
+            ]:
+                stream.alu(
+                    AluOp.ADD,
+                    Uops.one(tile.places[0], place),
+                    Loop(tile.blocks, dst=tile.area, src=length),
+                    Loop(tile.area, dst=1, src=0 if operand.spread else 1),
+                )
 
-        lower_elementwise(layer, extents, [Operand(layer.source(0)), second], combine, requantise)
+        lower_elementwise(layer, extents, operands, combine, requantise)
 
 
-def _split(factor: int) -> tuple[int, int] | None:
-    """Return an immediate and a left shift that make ``factor``, None if nothing does."""
-    if not factor or abs(factor) > _FACTOR_LIMIT:
-        return None
-    twos = (factor & -factor).bit_length() - 1
-    if factor > 0 and factor == 1 << twos:
-        return 1, twos
-    if abs(factor) < 1 << 15:
-        return factor, 0
-    odd = factor >> twos
-    return (odd, twos) if abs(odd) < 1 << 15 else None
+def _exceeds(multiplier: int) -> bool:
+    """Return whether no instruction multiplies by ``multiplier``."""
+    power = multiplier > 0 and multiplier & (multiplier - 1) == 0
+    return abs(multiplier) > (_POWER_LIMIT if power else MULTIPLIER_LIMIT - 1)
 
 
 def _packed(layer: Layer, constant: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -149,21 +205,18 @@ class FloatAdd(FloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer sum."""
-        shifts, constant = [v.shift for v in inputs], None
+        terms, constant = list(inputs), None
         if self.constant is not None:
-            shifts.append(min_max_shift(float(self.constant.min()), float(self.constant.max())))
-            integers = np.rint(np.ldexp(self.constant, shifts[1])).clip(-128, 127)
-            constant = integers.astype(np.int8)
-        common = max(shifts)
-        output = scales.value(self, limit=common)
-        a, b = (sign << common - shift for sign, shift in zip(self.signs, shifts, strict=True))
-        return Add(
-            name=self.name,
-            inputs=tuple(self.inputs),
-            output=output,
-            factors=(a, b),
-            rescale=Rescale.shifted(common - output.shift),
-            slope=self.integer_slope,
+            shift = min_max(Histogram.of(self.constant))
+            terms.append(Value(name="constant", shape=self.constant.shape, shift=shift))
+            constant = np.rint(np.ldexp(self.constant, shift)).clip(*INT8).astype(np.int8)
+        output = scales.value(self, limit=max(v.shift for v in terms))
+        return Add.of(
+            self.name,
+            terms,
+            output,
+            signs=self.signs,
+            slope=self.integer_slope(output),
             constant=constant,
         )
 

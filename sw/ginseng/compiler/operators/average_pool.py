@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
+import numpy as np
+
 from ginseng.compiler.backend.lowering import Layer, clip_passes, grid, shifted
 from ginseng.compiler.backend.pointwise import PlaneTile
-from ginseng.compiler.backend.stream import Loop, Uops
+from ginseng.compiler.backend.requantise import immediate_passes
+from ginseng.compiler.backend.stream import Loop
 from ginseng.compiler.backend.window import Window, lower_window
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
-from ginseng.compiler.graph import ACC_LIMIT, Node, Value
-from ginseng.compiler.operators.global_average_pool import (
-    FloatGlobalAveragePool,
-    Mean,
-    means,
-)
+from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.operators.global_average_pool import FloatGlobalAveragePool, mean_rescale
 from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale
 from ginseng.isa.insn import AluOp
 
 __all__ = ["OPERATOR", "AveragePool"]
@@ -24,11 +24,10 @@ __all__ = ["OPERATOR", "AveragePool"]
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePool(Node):
-    """``output = clip(((sum of x over the window + m.offset) * m.multiplier) >> shift)``.
+    """``output = clip(rescales[n](sum of (x - zero) over the window))``.
 
-    The window is that of `MaxPool`; what lies outside of the image adds nothing. ``m`` is the mean
-    of ``n`` numbers in ``means``, where ``n`` is how many positions of the window lie in the image
-    enlarged by ``counted``.
+    The window is that of `MaxPool`; what lies outside of the image adds nothing. ``counts[n]`` is
+    how many positions of the window lie in the image enlarged by ``counted``.
 
     Attributes
     ----------
@@ -38,10 +37,12 @@ class AveragePool(Node):
         Top, left. Bottom and right follow from the output's extents.
     counted : tuple of int
         Rows and columns around the image that count as zeros: top, left, bottom, right.
-    means : tuple of Mean
-        One for each ``n``.
-    shift : int
-        0 to 31.
+    counts : tuple of int
+        Every number of positions that there is.
+    rescales : tuple of Rescale
+        Uniform ones; each stands for one over its count, and the change of scale.
+    zero : int
+        Zero point of the input.
 
     """
 
@@ -51,8 +52,9 @@ class AveragePool(Node):
     strides: tuple[int, int]
     padding: tuple[int, int]
     counted: tuple[int, int, int, int]
-    means: tuple[Mean, ...]
-    shift: int
+    counts: tuple[int, ...]
+    rescales: tuple[Rescale, ...]
+    zero: int = 0
 
     @property
     def window(self) -> Window:
@@ -60,54 +62,51 @@ class AveragePool(Node):
         return Window(kernel=self.kernel, strides=self.strides, padding=self.padding)
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the bound of the products."""
-        return max((128 * mean.count + mean.offset) * mean.multiplier for mean in self.means)
+        """Return what the sums and their rescaling reach."""
+        reach = max(abs(end - self.zero) for end in (inputs[0].lo, inputs[0].hi))
+        return max(
+            rescale.worst_case(np.array([max(reach, 128) * count]))
+            for count, rescale in zip(self.counts, self.rescales, strict=True)
+        )
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
-        """Return the output's own extents, once every window counts something."""
+        """Return the output's own extents, once every window has a mean."""
         channels, *image = inputs[0].extents
         sizes = _counts(self.window, self.output.extents[1:], image, self.counted)
-        wanted = {a * b for a in sizes[0] for b in sizes[1]}
-        if missing := wanted - {mean.count for mean in self.means}:
-            raise self.refuse(f"windows of {sorted(missing)} pixels have no mean; use less padding")
-        for mean in self.means:
-            if problem := mean.problem(self.shift):
-                raise self.refuse(problem)
+        wanted = {a * b for _, a in sizes[0] for _, b in sizes[1]}
+        if len(self.counts) != len(self.rescales) or not wanted <= set(self.counts):
+            raise self.refuse(f"its windows have {sorted(wanted)} pixels, means {self.counts}")
+        if 0 in wanted:
+            raise self.refuse("one of its windows counts nothing; use less padding")
+        if not all(rescale.fits(1) for rescale in self.rescales):
+            raise self.refuse("its rescaling is not uniform; give one number for all channels")
         return (channels, *self.output.extents[1:])
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer: sums over the positions of the window, then their means."""
         stream, width = layer.stream, self.output.extents[2]
-        counts = _counts(self.window, self.output.extents[1:], inputs[0].extents[1:], self.counted)
-        known = {mean.count: mean for mean in self.means}
-        reach = (-ACC_LIMIT >> self.shift, (ACC_LIMIT - 1) >> self.shift)
+        image = inputs[0].extents
+        down, across = _counts(self.window, self.output.extents[1:], image[1:], self.counted)
+        known = dict(zip(self.counts, self.rescales, strict=True))
+        reach = (min(inputs[0].lo, 0), max(inputs[0].hi, 0))
 
         def finish(tile: PlaneTile) -> None:
-            area = tile.rows * width
-            blocks = grid((tile.blocks, area, area, 0))
-            for down, y, rows in _runs(counts[0][tile.row : tile.row + tile.rows]):
-                for across, x, columns in _runs(counts[1]):
-                    mean = known[down * across]
+            blocks = grid((tile.blocks, tile.rows * width, 0, 0))
+            for (inside, rows), y, height in _runs(down[tile.row : tile.row + tile.rows]):
+                for (met, columns), x, wide in _runs(across):
+                    rescale, pixels = known[rows * columns], inside * met
+                    sums = tuple(end * pixels - self.zero * pixels for end in reach)
+                    passes = immediate_passes(-self.zero * pixels, rescale)
+                    passes += clip_passes(
+                        self.output.lo, self.output.hi, rescale.reach(min(sums), max(sums))
+                    )
                     at = tile.base + y * width + x
-                    uops = shifted(blocks, dst=at, src=at)
-                    loops = Loop(rows, dst=width, src=width), Loop(columns, dst=1, src=1)
-                    if mean.offset:
-                        stream.alu(AluOp.ADD, uops, *loops, imm=mean.offset)
-                    stream.alu(AluOp.MUL, uops, *loops, imm=mean.multiplier)
-            base, everything = Uops.one(tile.base, tile.base), Loop(tile.blocks * area, dst=1)
-            if self.shift:
-                stream.alu(AluOp.SHR, base, inner=everything, imm=self.shift)
-            for op, bound in clip_passes(self.output.lo, self.output.hi, reach):
-                stream.alu(op, base, inner=everything, imm=bound)
+                    for op, imm in passes:
+                        loops = Loop(height, dst=width), Loop(wide, dst=1)
+                        stream.alu(op, shifted(blocks, dst=at, src=at), *loops, imm=imm)
 
         lower_window(
-            layer,
-            self.window,
-            inputs[0].extents,
-            self.output.extents,
-            op=AluOp.ADD,
-            start=0,
-            finish=finish,
+            layer, self.window, image, self.output.extents, op=AluOp.ADD, start=0, finish=finish
         )
 
 
@@ -116,11 +115,14 @@ def _counts(
     output: Sequence[int],
     image: Sequence[int],
     counted: tuple[int, int, int, int],
-) -> tuple[list[int], list[int]]:
-    """Return, for each output row and column, how many positions of its window count."""
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return, for each output row and column, how many positions lie in the image, and count."""
     rows, columns = (
         [
-            sum(-counted[n] <= p < image[n] + counted[n + 2] for p in window.positions(n, y))
+            (
+                sum(0 <= p < image[n] for p in window.positions(n, y)),
+                sum(-counted[n] <= p < image[n] + counted[n + 2] for p in window.positions(n, y)),
+            )
             for y in range(output[n])
         ]
         for n in (0, 1)
@@ -128,8 +130,10 @@ def _counts(
     return rows, columns
 
 
-def _runs(counts: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return value, begin and length of each run of equal numbers."""
+def _runs(
+    counts: Sequence[tuple[int, int]],
+) -> list[tuple[tuple[int, int], int, int]]:
+    """Return value, begin and length of each run of equal values."""
     found, at = [], 0
     for value, group in groupby(counts):
         length = len(list(group))
@@ -149,11 +153,11 @@ class FloatAveragePool(FloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer pooling."""
-        output = scales.value(self, limit=inputs[0].shift + 8)
+        (source,) = inputs
+        output = scales.value(self, limit=source.shift + 8)
         window = Window(kernel=self.kernel, strides=self.strides, padding=self.padding)
-        sizes = _counts(window, self.shape[1:], inputs[0].extents[1:], self.counted)
-        counts = sorted({a * b for a in sizes[0] for b in sizes[1]})
-        found, shift = means(self.name, counts, output.shift - inputs[0].shift)
+        sizes = _counts(window, self.shape[1:], source.extents[1:], self.counted)
+        counts = sorted({a * b for _, a in sizes[0] for _, b in sizes[1]} - {0})
         return AveragePool(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -162,8 +166,9 @@ class FloatAveragePool(FloatNode):
             strides=self.strides,
             padding=self.padding,
             counted=self.counted,
-            means=found,
-            shift=shift,
+            counts=tuple(counts),
+            rescales=tuple(mean_rescale(self.name, n, source, output) for n in counts),
+            zero=source.zero,
         )
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.backend.pointwise import Operand, lower_elementwise
-from ginseng.compiler.backend.requantise import Requantise
+from ginseng.compiler.backend.requantise import Requantise as Passes
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.operators.requantise import Requantise
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale
 
@@ -33,9 +34,9 @@ class Clip(Node):
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
-        requantise = Requantise(
+        requantise = Passes(
             layer.config,
-            np.zeros(self.output.extents[0], np.int32),
+            np.zeros((1, self.output.extents[0]), np.int64),
             Rescale(),
             (self.output.lo, self.output.hi),
             reach=(inputs[0].lo, inputs[0].hi),
@@ -49,7 +50,9 @@ class FloatClip(FloatNode):
     """An activation whose input has other readers too."""
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
-        """Return the integer clip."""
+        """Return the integer clip, in the scale of its input where the model allows that."""
+        if not scales.keeps(self, inputs[0]):
+            return Requantise.of(self.name, inputs, scales.value(self))
         output = scales.inherit(self, inputs[0])
         return Clip(name=self.name, inputs=tuple(self.inputs), output=output)
 

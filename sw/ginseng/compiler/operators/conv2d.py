@@ -11,8 +11,8 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, linear_scales
-from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale, sum_bounds
 from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Conv2d"]
@@ -24,9 +24,9 @@ class Conv2d(Node):
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
     padding[0]``, likewise ``l'`` from ``x`` and the
-    left padding; outside of the image ``x`` is 0. The channels of input and output fall into
-    ``groups`` runs of equal length, and ``g`` is the first channel of the run of the input that
-    stands where that of ``o`` stands. Sums are exact: `worst_case` fits int32.
+    left padding; outside of the image ``x`` is ``pad_value``. The channels of input and output
+    fall into ``groups`` runs of equal length, and ``g`` is the first channel of the run of the
+    input that stands where that of ``o`` stands. Sums are exact: `worst_case` fits int32.
 
     Attributes
     ----------
@@ -36,6 +36,8 @@ class Conv2d(Node):
         Down, across.
     padding : tuple of int
         Top, left, bottom, right.
+    pad_value : int
+        The integer that means 0: the zero point of the input.
     rescale : Rescale
         From sums to results.
     slope : Slope or None
@@ -51,6 +53,7 @@ class Conv2d(Node):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    pad_value: int = 0
     rescale: Rescale = field(default_factory=Rescale)
     slope: Slope | None = None
 
@@ -60,9 +63,9 @@ class Conv2d(Node):
         return int(self.weight.size) * self.output.extents[1] * self.output.extents[2]
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return what ``|bias| + 128 * sum |weight|`` of a channel and its rescaling reach."""
-        sums = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)) * 128
-        return self.rescale.worst_case(sums + np.abs(self.bias.astype(np.int64)))
+        """Return what the sums of a channel and their rescaling reach."""
+        lo, hi = min(inputs[0].lo, self.pad_value), max(inputs[0].hi, self.pad_value)
+        return self.rescale.worst_case(sum_bounds(self.weight, self.bias, lo, hi))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
@@ -106,6 +109,7 @@ class Conv2d(Node):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            pad_value=self.pad_value,
         )
 
 
@@ -120,7 +124,7 @@ class FloatConv2d(LinearFloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer convolution."""
-        linear = linear_scales(self, inputs[0], scales)
+        linear = scales.linear(self, inputs[0])
         return Conv2d(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -131,8 +135,9 @@ class FloatConv2d(LinearFloatNode):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            pad_value=inputs[0].zero,
             rescale=linear.rescale,
-            slope=self.integer_slope,
+            slope=self.integer_slope(linear.output),
         )
 
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
+from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, linear_scales
+from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
 
@@ -170,8 +171,20 @@ class FloatConv2dTranspose(LinearFloatNode):
     groups: int
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
-        """Return the integer transposed convolution."""
-        linear = linear_scales(self, inputs[0], scales)
+        """Return the integer transposed convolution.
+
+        Raises
+        ------
+        CompilerError
+            If the zero point of its input is not 0: the zeros between pixels are integers.
+
+        """
+        if inputs[0].zero:
+            raise CompilerError(
+                f"Node {self.name} (conv2d_transpose): the zero point of its input is "
+                f"{inputs[0].zero}, not 0; quantise the activations of the model symmetrically"
+            )
+        linear = scales.linear(self, inputs[0])
         return Conv2dTranspose(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -184,7 +197,7 @@ class FloatConv2dTranspose(LinearFloatNode):
             dilation=self.dilation,
             groups=self.groups,
             rescale=linear.rescale,
-            slope=self.integer_slope,
+            slope=self.integer_slope(linear.output),
         )
 
 

@@ -11,8 +11,8 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, linear_scales
-from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale, sum_bounds
 from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Dense"]
@@ -49,9 +49,9 @@ class Dense(Node):
         return int(self.weight.size)
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return what ``|bias| + 128 * sum |weight|`` of a feature and its rescaling reach."""
-        sums = np.abs(self.weight.astype(np.int64)).sum(1) * 128
-        return self.rescale.worst_case(sums + np.abs(self.bias.astype(np.int64)))
+        """Return what the sums of a feature and their rescaling reach."""
+        sums = sum_bounds(self.weight, self.bias, inputs[0].lo, inputs[0].hi)
+        return self.rescale.worst_case(sums)
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return ``(features, 1, 1)``."""
@@ -87,7 +87,7 @@ class FloatDense(LinearFloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer dense layer."""
-        linear = linear_scales(self, inputs[0], scales)
+        linear = scales.linear(self, inputs[0])
         return Dense(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -95,7 +95,7 @@ class FloatDense(LinearFloatNode):
             weight=linear.weight,
             bias=linear.bias,
             rescale=linear.rescale,
-            slope=self.integer_slope,
+            slope=self.integer_slope(linear.output),
         )
 
 

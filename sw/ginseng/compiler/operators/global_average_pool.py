@@ -2,113 +2,55 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, log2
 from typing import ClassVar
+
+import numpy as np
 
 from ginseng.compiler.backend.chunks import divisors
 from ginseng.compiler.backend.lowering import Layer, Slots, clip_passes
+from ginseng.compiler.backend.requantise import immediate_passes
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import ACC_LIMIT, Node, Value
 from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 
-__all__ = ["OPERATOR", "GlobalAveragePool", "Mean", "image_mean", "means"]
+__all__ = ["OPERATOR", "GlobalAveragePool", "image_extents", "mean_rescale"]
 
-#: Immediates are signed 16-bit, shifts at most 31.
-_IMMEDIATE = (1 << 15) - 1
-_SHIFT_LIMIT = 31
 _ITERATIONS = (1 << 14) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mean:
-    """``((sum + offset) * multiplier) >> shift``: the mean of ``count`` numbers in a new scale.
-
-    The offset is half a result's worth of the sum and makes the shift round to nearest.
-
-    Attributes
-    ----------
-    count : int
-        At least 1.
-    multiplier, offset : int
-        0 to 32,767.
-
-    """
-
-    count: int
-    multiplier: int
-    offset: int
-
-    def problem(self, shift: int) -> str | None:
-        """Return what does not fit an instruction, None if all does."""
-        legal = 0 < self.multiplier <= _IMMEDIATE and 0 <= self.offset <= _IMMEDIATE
-        if legal and 0 <= shift <= _SHIFT_LIMIT:
-            return None
-        return (
-            f"multiplier {self.multiplier}, offset {self.offset} or shift {shift} does not fit an "
-            "instruction; average a smaller image, or pool in two steps"
-        )
-
-
-def means(name: str, counts: Sequence[int], scale: int) -> tuple[tuple[Mean, ...], int]:
-    """Return means of ``counts`` int8 numbers times ``2**scale``, and the shift that all have.
-
-    The multipliers are the greatest that fit their field and int32.
-
-    Raises
-    ------
-    CompilerError
-        If none fits.
-
-    """
-    shift = min(_SHIFT_LIMIT, floor(log2(_IMMEDIATE / (2.0**scale / min(counts)))))
-    while shift >= 0:
-        found = []
-        for count in counts:
-            multiplier = round(2.0**scale / count * 2**shift)
-            if not multiplier:
-                break
-            offset = round(2 ** (shift - 1) / multiplier) if shift else 0
-            found.append(Mean(count=count, multiplier=multiplier, offset=offset))
-        sound = all((128 * m.count + m.offset) * m.multiplier < ACC_LIMIT for m in found)
-        if sound and len(found) == len(counts):
-            return tuple(found), shift
-        shift -= 1
-    raise CompilerError(
-        f"Node {name}: a mean of {max(counts)} numbers does not fit int32; pool in two steps"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class GlobalAveragePool(Node):
-    """``output[c] = clip(((sum of x[c] + mean.offset) * mean.multiplier) >> shift)``.
+    """``output[c] = clip(rescale(sum of x[c] + bias))``.
 
     Attributes
     ----------
-    mean : Mean
-        Of all pixels.
-    shift : int
-        0 to 31.
+    bias : int
+        Takes the zero point of the input off each pixel.
+    rescale : Rescale
+        Uniform; stands for one over the pixels, and the change of scale.
 
     """
 
     kind: ClassVar[str] = "global_average_pool"
 
-    mean: Mean
-    shift: int
+    bias: int = 0
+    rescale: Rescale
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the bound of the product."""
+        """Return what the sums and their rescaling reach."""
         _, height, width = inputs[0].extents
-        return (128 * height * width + self.mean.offset) * self.mean.multiplier
+        ends = (end * height * width + self.bias for end in (inputs[0].lo, inputs[0].hi))
+        return self.rescale.worst_case(np.array([max(map(abs, ends))]))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return one pixel per channel."""
-        if problem := self.mean.problem(self.shift):
-            raise self.refuse(problem)
+        if not self.rescale.fits(1):
+            raise self.refuse("its rescaling is not uniform; give one number for all channels")
         return inputs[0].extents[0], 1, 1
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
@@ -148,15 +90,9 @@ class GlobalAveragePool(Node):
                     Loop(size, src=1),
                     Loop(wide, dst=1, src=size),
                 )
-            uops = Uops.one(total, total)
-            if self.mean.offset:
-                stream.alu(AluOp.ADD, uops, inner=one, imm=self.mean.offset)
-            stream.alu(AluOp.MUL, uops, inner=one, imm=self.mean.multiplier)
-            if self.shift:
-                stream.alu(AluOp.SHR, uops, inner=one, imm=self.shift)
-            reach = (-ACC_LIMIT >> self.shift, (ACC_LIMIT - 1) >> self.shift)
-            for op, bound in clip_passes(self.output.lo, self.output.hi, reach):
-                stream.alu(op, uops, inner=one, imm=bound)
+            clips = clip_passes(self.output.lo, self.output.hi, (-ACC_LIMIT, ACC_LIMIT - 1))
+            for op, imm in (*immediate_passes(self.bias, self.rescale), *clips):
+                stream.alu(op, Uops.one(total, total), inner=one, imm=imm)
             layer.store(block, sram=total, cols=wide)
 
 
@@ -166,16 +102,38 @@ class FloatGlobalAveragePool(FloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer mean."""
-        # Finer than this and the multiplier would not fit.
-        output = scales.value(self, limit=inputs[0].shift + 8)
-        _, height, width = inputs[0].extents
-        (mean,), shift = means(self.name, [height * width], output.shift - inputs[0].shift)
+        (source,) = inputs
+        # Finer than this and no multiplier would fit.
+        output = scales.value(self, limit=source.shift + 8)
+        pixels = source.extents[1] * source.extents[2]
         return GlobalAveragePool(
-            name=self.name, inputs=tuple(self.inputs), output=output, mean=mean, shift=shift
+            name=self.name,
+            inputs=tuple(self.inputs),
+            output=output,
+            bias=-source.zero * pixels,
+            rescale=mean_rescale(self.name, pixels, source, output),
         )
 
 
-def image_mean(call: Call, network: Network) -> tuple[int, int]:
+def mean_rescale(name: str, count: int, source: Value, output: Value) -> Rescale:
+    """Return what makes sums of ``count`` elements of ``source`` their mean in ``output``.
+
+    Raises
+    ------
+    CompilerError
+        If no multiplier does.
+
+    """
+    reach = max(abs(source.lo - source.zero), abs(source.hi - source.zero), 128) * count
+    try:
+        return Rescale.approximate(
+            [source.scale / output.scale / count], np.array([reach]), output.zero
+        )
+    except CompilerError as error:
+        raise CompilerError(f"Node {name}: {error}") from None
+
+
+def image_extents(call: Call, network: Network) -> tuple[int, int]:
     """Return height and width of the image over which ``call`` reduces.
 
     Raises
@@ -196,7 +154,7 @@ def image_mean(call: Call, network: Network) -> tuple[int, int]:
 def _recognise(call: Call, network: Network) -> FloatNode | None:
     """Claim a mean over the image."""
     if call.op == "relax.mean":
-        image_mean(call, network)
+        image_extents(call, network)
     elif tuple(call.attr("output_size") or ()) != (1, 1):
         raise call.refuse(
             f"its output size is {call.attr('output_size')}; only global pooling, to (1, 1), "

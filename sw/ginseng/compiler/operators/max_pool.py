@@ -10,7 +10,7 @@ from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.window import Window, lower_window
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import INT8, Node, Value
-from ginseng.compiler.operators.global_average_pool import image_mean
+from ginseng.compiler.operators.global_average_pool import image_extents
 from ginseng.compiler.quantise import Scales
 from ginseng.isa.insn import AluOp
 
@@ -110,7 +110,7 @@ class FloatMaxPool(FloatNode):
 def _recognise(call: Call, network: Network) -> FloatNode | None:
     """Claim a max pooling, or a maximum over the image."""
     if call.op == "relax.max":
-        shape = image_mean(call, network)
+        shape = image_extents(call, network)
         return FloatMaxPool(
             name=call.name,
             inputs=[call.args[0]],

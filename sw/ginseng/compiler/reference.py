@@ -1,24 +1,27 @@
 """An independent evaluation of quantised graphs in NumPy: what a device must compute, bit for bit.
 
-It reads `ginseng.compiler.graph` and shares nothing else with the compiler: the integer semantics
-are those that each node states in its docstring. Samples come first in every array.
+It reads `ginseng.compiler.graph` and shares nothing else with the compiler (an import contract
+forbids it): the integer semantics are those that each node states in its docstring. The accuracy
+report and every test of bit-exactness use it. Samples come first in every array.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler import Graph
+from ginseng.compiler.graph import Graph, Node
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_node"]
 
 Integers = NDArray[np.int64]
 
 
-def evaluate(graph: Graph, samples: Mapping[str, NDArray[np.integer]]) -> dict[str, Integers]:
-    """Return the outputs of ``graph`` by name.
+def evaluate(
+    graph: Graph, samples: Mapping[str, NDArray[np.integer]], *, every_value: bool = False
+) -> dict[str, Integers]:
+    """Return the outputs of ``graph`` by name, or every value.
 
     Parameters
     ----------
@@ -26,14 +29,21 @@ def evaluate(graph: Graph, samples: Mapping[str, NDArray[np.integer]]) -> dict[s
         Any, as `compile_model` or `quantise_model` makes it.
     samples : mapping of str to array
         ``(n, *shape)`` device integers of every input.
+    every_value : bool
+        Whether to return inputs and intermediates too.
 
     """
     values: dict[str, Integers] = {name: x.astype(np.int64) for name, x in samples.items()}
     for node in graph.nodes:
-        raw = _KINDS[node.kind](node, *(values[name] for name in node.inputs))
-        out = np.clip(raw, node.output.lo, node.output.hi)
-        values[node.output.name] = out.reshape(len(out), *node.output.shape)
-    return {name: values[name] for name in graph.outputs}
+        values[node.output.name] = evaluate_node(node, [values[name] for name in node.inputs])
+    return values if every_value else {name: values[name] for name in graph.outputs}
+
+
+def evaluate_node(node: Node, operands: Sequence[Integers]) -> Integers:
+    """Return what one node makes of its operands."""
+    raw = _KINDS[node.kind](node, *operands)
+    out = np.clip(raw, node.output.lo, node.output.hi)
+    return out.reshape(len(out), *node.output.shape)
 
 
 def _round_shift(value: Integers, shift: int) -> Integers:
@@ -67,7 +77,8 @@ def _image(x: Integers) -> Integers:
 def _conv2d(node: Any, x: Integers) -> Integers:
     x = _image(x)
     top, left, bottom, right = node.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    border = ((0, 0), (0, 0), (top, bottom), (left, right))
+    padded = np.pad(x, border, constant_values=node.pad_value)
     weight = node.weight.astype(np.int64)
     _, height, width = node.output.extents
     acc = np.zeros((len(x), len(weight), height, width), np.int64)
@@ -111,17 +122,19 @@ def _dense(node: Any, x: Integers) -> Integers:
     return _requantise(node, _image(acc))
 
 
-def _add(node: Any, a: Integers, b: Integers | None = None) -> Integers:
-    other = node.constant.astype(np.int64) if b is None else _image(b)
-    return _requantise(node, _image(a) * node.factors[0] + other * node.factors[1])
+def _add(node: Any, *operands: Integers) -> Integers:
+    x = _image(operands[0])
+    total = np.full_like(x, node.offset)
+    constant = () if node.constant is None else (node.constant.astype(np.int64),)
+    terms = (*map(_image, operands), *constant)
+    for term, multiplier in zip(terms, node.multiplier, strict=True):
+        total += term * multiplier
+    shifted: Integers = total >> node.shift
+    return shifted if node.slope is None else _bend(node.slope, shifted)
 
 
 def _clip(node: Any, x: Integers) -> Integers:
     return _image(x)
-
-
-def _leaky_relu(node: Any, x: Integers) -> Integers:
-    return _bend(node.slope, _image(x))
 
 
 def _windows(node: Any, x: Integers) -> Any:
@@ -157,21 +170,20 @@ def _average_pool(node: Any, x: Integers) -> Integers:
     x = _image(x)
     _, _, height, width = x.shape
     top, left, bottom, right = node.counted
-    means = {mean.count: mean for mean in node.means}
+    rescales = dict(zip(node.counts, node.rescales, strict=True))
     out = np.zeros((*x.shape[:2], *node.output.extents[1:]), np.int64)
     for (i, j), rows, columns in _windows(node, x):
         count = len(_within(rows, -top, height + bottom))
         count *= len(_within(columns, -left, width + right))
         window = x[:, :, _within(rows, 0, height)][:, :, :, _within(columns, 0, width)]
-        mean = means[count]
-        out[:, :, i, j] = (window.sum((2, 3)) + mean.offset) * mean.multiplier >> node.shift
+        total = (window - node.zero).sum((2, 3))[:, :, None, None]
+        out[:, :, i, j] = _rescale(rescales[count], total)[:, :, 0, 0]
     return out
 
 
 def _global_average_pool(node: Any, x: Integers) -> Integers:
     total = _image(x).sum((2, 3), keepdims=True)
-    averaged: Integers = (total + node.mean.offset) * node.mean.multiplier >> node.shift
-    return averaged
+    return _rescale(node.rescale, total + node.bias)
 
 
 _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
@@ -179,8 +191,9 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "conv2d_transpose": _conv2d_transpose,
     "dense": _dense,
     "add": _add,
+    "requantise": _add,
     "clip": _clip,
-    "leaky_relu": _leaky_relu,
+    "leaky_relu": _add,
     "max_pool": _max_pool,
     "average_pool": _average_pool,
     "global_average_pool": _global_average_pool,
