@@ -13,11 +13,13 @@ from ginseng.compiler.given import GivenScales
 from ginseng.compiler.graph import Graph
 from ginseng.compiler.methods import calibration_method
 from ginseng.compiler.quantise import Scales, integer_graph
+from ginseng.compiler.weights import WeightScales
 from ginseng.isa.config import SystemConfig
 from ginseng.program import Program
 
 if TYPE_CHECKING:
     import onnx
+    import torch
     import tvm
 
     from ginseng.compiler.accuracy import AccuracyReport
@@ -66,11 +68,12 @@ class QuantisedModel:
 
 
 def quantise_model(
-    model: "Path | onnx.ModelProto | tvm.IRModule",
+    model: "Path | onnx.ModelProto | torch.export.ExportedProgram | tvm.IRModule",
     calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     name: str | None = None,
     method: str = "minmax",
+    weights: str = "auto",
     compare: Mapping[str, NDArray[Any]] | None = None,
     progress: Callable[[str], None] | None = None,
     bar: "ProgressBar | None" = None,
@@ -80,7 +83,9 @@ def quantise_model(
     Parameters and errors are those of `compile_model`.
     """
     say = progress or (lambda _: None)
-    rule = calibration_method(method)
+    # Before the long work: a method that is not there is found out.
+    calibration_method(method)
+    WeightScales.parse(weights)
     from ginseng.compiler.importer import import_model
 
     imported = import_model(model, name)
@@ -100,7 +105,7 @@ def quantise_model(
     run = FloatRun(imported, [node.output for node in network.nodes])
     seen = calibrate(run, samples, bar=bar)
     say(f"calibrated {len(seen)} values")
-    graph = integer_graph(network, Scales(seen, rule))
+    graph = integer_graph(network, Scales(seen, method, weights))
     say(f"quantised {network.name}")
     if held is None:
         return QuantisedModel(graph, imported.sha256)
@@ -110,12 +115,13 @@ def quantise_model(
 
 
 def compile_model(
-    model: "Path | onnx.ModelProto | tvm.IRModule",
+    model: "Path | onnx.ModelProto | torch.export.ExportedProgram | tvm.IRModule",
     calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     config: SystemConfig | None = None,
     name: str | None = None,
     method: str = "minmax",
+    weights: str = "auto",
     compare: Mapping[str, NDArray[Any]] | None = None,
     progress: Callable[[str], None] | None = None,
     bar: "ProgressBar | None" = None,
@@ -124,8 +130,10 @@ def compile_model(
 
     Parameters
     ----------
-    model : Path, onnx.ModelProto or tvm.IRModule
-        Batch 1 or a symbolic batch; float32, or quantised (QDQ) to int8 or uint8.
+    model : Path, onnx.ModelProto, torch.export.ExportedProgram or tvm.IRModule
+        Of a file the suffix says what it is: ``.pt2`` of `torch.export.save`, ``.json`` of
+        `tvm.ir.save_json`, ``.py`` TVMScript, anything else ONNX. Batch 1 or a symbolic batch;
+        float32, or quantised (QDQ) to int8 or uint8.
     calibration : mapping of str to array, or None
         One array per model input, named after it, of shape ``(n, *sample shape)``: the ranges
         that they cause decide the scales. None for a model that is quantised already.
@@ -135,6 +143,9 @@ def compile_model(
         Of the program; by default the file's or the graph's.
     method : str
         Of calibration: ``minmax``, ``percentile:SHARE`` or ``mse`` (`ginseng.compiler.methods`).
+    weights : str
+        How many scales the weights of a layer have: ``tensor``, ``channel`` (one for each output
+        channel) or ``auto`` (`ginseng.compiler.weights`).
     compare : mapping of str to array, or None
         Samples on which every layer is held against the float network, shaped as ``calibration``;
         the result is in `CompiledModel.accuracy`.
@@ -167,6 +178,7 @@ def compile_model(
         calibration,
         name=name,
         method=method,
+        weights=weights,
         compare=compare,
         progress=progress,
         bar=bar,

@@ -12,7 +12,14 @@ from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import INT8
 from ginseng.compiler.histogram import Histogram
 
-__all__ = ["ShiftRule", "calibration_method", "mean_squared_error", "min_max", "percentile"]
+__all__ = [
+    "ShiftRule",
+    "calibration_method",
+    "fitting",
+    "mean_squared_error",
+    "min_max",
+    "percentile",
+]
 
 #: Chooses a shift for what was seen of a value.
 ShiftRule = Callable[[Histogram], int]
@@ -23,7 +30,7 @@ _SHIFTS: Final = (-24, 31)
 _FINER: Final = 6
 
 
-def _fitting(magnitude: float) -> int:
+def fitting(magnitude: float) -> int:
     """Return the greatest shift at which ``magnitude`` does not saturate."""
     if magnitude == 0:
         return INT8[1].bit_length()
@@ -33,7 +40,7 @@ def _fitting(magnitude: float) -> int:
 
 def min_max(seen: Histogram) -> int:
     """Return the greatest shift at which nothing that was seen saturates."""
-    return _fitting(max(-seen.lo, seen.hi))
+    return fitting(max(-seen.lo, seen.hi))
 
 
 def percentile(seen: Histogram, share: float) -> int:
@@ -48,7 +55,7 @@ def percentile(seen: Histogram, share: float) -> int:
         return min_max(seen)
     bins = int(np.searchsorted(reached, needed))
     edge = (min(bins, len(folded) - 1) + 1) * seen.reach / len(folded)
-    return max(min_max(seen), _fitting(edge))
+    return max(min_max(seen), fitting(edge))
 
 
 def mean_squared_error(seen: Histogram) -> int:

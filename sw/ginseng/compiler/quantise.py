@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import floor, log2
 from typing import Final
 
 import numpy as np
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
-from ginseng.compiler.graph import INT8, Graph, Value
+from ginseng.compiler.graph import ACC_LIMIT, Graph, Value
 from ginseng.compiler.histogram import Histogram
-from ginseng.compiler.methods import ShiftRule, min_max
-from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale
+from ginseng.compiler.methods import calibration_method
+from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale, sum_bounds
+from ginseng.compiler.weights import WeightScales, quantise_weights, weight_shifts
 
 __all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
@@ -39,14 +39,24 @@ class Scales:
     ----------
     seen : mapping of str to Histogram
         What calibration saw of each value.
-    rule : callable
-        How that becomes a shift.
+    method : str
+        How that becomes a shift (`calibration_method`).
+    weights : str
+        How many scales weights have (`WeightScales`).
+
+    Raises
+    ------
+    CompilerError
+        If there is no such method or choice.
 
     """
 
-    def __init__(self, seen: Mapping[str, Histogram], rule: ShiftRule = min_max) -> None:
+    def __init__(
+        self, seen: Mapping[str, Histogram], method: str = "minmax", weights: str = "auto"
+    ) -> None:
         self._seen: Final = seen
-        self._rule: Final = rule
+        self._rule: Final = calibration_method(method)
+        self._weights: Final = WeightScales.parse(weights)
 
     def shift(self, value: str) -> int:
         """Return the shift of a value.
@@ -82,6 +92,10 @@ class Scales:
         """Return an input of the network."""
         return Value(name=name, shape=shape, shift=self.shift(name))
 
+    def weights(self, weight: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the shift of each output channel of a layer's weights."""
+        return weight_shifts(weight, self._weights)
+
     def linear(self, node: LinearFloatNode, source: Value) -> Linear:
         """Return the integer parameters of ``node``, which reads ``source``."""
         return linear_scales(node, source, self)
@@ -101,12 +115,14 @@ def clipped(node: FloatNode, value: Value) -> Value:
 
 
 def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linear:
-    """Quantise weights (one scale per tensor) and bias (scale of the accumulators) of ``node``.
+    """Quantise weights and bias (scale of the accumulators) of ``node``.
+
+    Where biases or sums would leave int32, weights get coarser scales until they cannot.
 
     Raises
     ------
     CompilerError
-        If a constant is not finite, or no scale brings weights and bias into int32 together.
+        If a constant is not finite.
 
     """
     for what, array in (("weights", node.weight), ("bias", node.bias)):
@@ -114,20 +130,28 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
             raise CompilerError(
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
-    shift = min_max(Histogram.of(node.weight))
-    bias = float(np.abs(node.bias).max())
-    if bias:
-        # A bias far greater than the products beside it: coarser weights lose nothing visible.
-        shift = min(shift, floor(log2(_BIAS_LIMIT / bias)) - source.shift)
-    output = scales.value(node, limit=source.shift + shift)
-    shift = min(shift, output.shift + SHIFT_LIMIT - source.shift)
-    weight = np.rint(np.ldexp(node.weight, shift)).clip(*INT8).astype(np.int8)
-    return Linear(
-        weight,
-        np.rint(np.ldexp(node.bias, source.shift + shift)).astype(np.int32),
-        Rescale.shifted(source.shift + shift - output.shift),
-        output,
-    )
+    shifts = scales.weights(node.weight)
+    together = (shifts == shifts[0]).all()
+    biased = node.bias != 0
+    # A bias far greater than the products beside it: coarser weights lose nothing visible.
+    room = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))).astype(np.int64)
+    shifts[biased] = np.minimum(shifts[biased], room - source.shift)
+    while True:
+        if together:
+            shifts[:] = shifts.min()
+        output = scales.value(node, limit=source.shift + int(shifts.min()))
+        shifts = np.minimum(shifts, output.shift + SHIFT_LIMIT - source.shift)
+        weight = quantise_weights(node.weight, shifts)
+        bias = np.rint(np.ldexp(node.bias, source.shift + shifts)).astype(np.int32)
+        right = [int(shift) for shift in source.shift + shifts - output.shift]
+        rescale = Rescale.shifted(*(right[:1] if together else right))
+        # Padding is 0. Only the finished sum must fit: additions before it may wrap, for they
+        # are exact modulo 2**32.
+        reach = sum_bounds(weight, bias, min(source.lo, 0), max(source.hi, 0))
+        wide = reach + np.array(rescale.offset) >= ACC_LIMIT
+        if not wide.any():
+            return Linear(weight, bias, rescale, output)
+        shifts = shifts - wide
 
 
 def integer_graph(network: Network, scales: Scales) -> Graph:
