@@ -31,8 +31,15 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test but the long campaigns; arguments go to pytest."""
-    session.install("-e.[demo,rtl,synth]", *_group("test"))
+    session.install("-e.[demo,rtl,formal]", *_group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def torch(session: nox.Session) -> None:
+    """Import torch.export programs: the tests that need PyTorch, which nothing else does."""
+    session.install("-e.[tvm]", *_group("test"), "torch==2.13.0")
+    session.run("pytest", "tests/sw/compiler/test_compiler_torch.py", *session.posargs)
 
 
 @nox.session
@@ -45,14 +52,15 @@ def rtl(session: nox.Session) -> None:
 
 @nox.session
 def formal(session: nox.Session) -> None:
-    """Prove the properties P1 to P11, each with its planted bugs."""
-    _missing(session, Path("tests/formal"), "A proof")
+    """Do every proof and find its planted bugs; names of proofs and `--json FILE` follow `--`."""
+    session.install("-e.[formal]")
+    session.run("python", "-m", "ginseng.bench.formal", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and layering."""
-    session.install("-e.[demo,rtl,synth]", *_group("lint"), *_group("test"))
+    session.install("-e.[demo,plot,rtl,formal]", *_group("lint"), *_group("test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -68,8 +76,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: `nox -s bench -- compiler --json`."""
-    session.install("-e.[demo]")
+    """Measure: `nox -s bench -- compiler --json`, `nox -s bench -- vta --plot roofline.png`."""
+    session.install("-e.[demo,plot,rtl]")
     session.run("ginseng", "bench", *(session.posargs or ["compiler"]))
 
 

@@ -38,7 +38,6 @@ class Alu(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
-        acc = config.log_depth(Memory.ACC)
         super().__init__(
             {
                 "i": In(stream.Signature(ALU_WALK.step(config))),
@@ -144,11 +143,26 @@ class Alu(wiring.Component):
             start.eq(self.read_dst.enable & self.read_dst.grant),
         ]
         m.d.sync += both.valid.eq(start)
+        count = self.config.batch * self.config.block
+        operand = Signal(lanes)
+        m.d.comb += operand.as_value().eq(get.data)
+        # A shift to the left is a product with a power of two.
+        leftwards = Signal(count)
         with m.If(start):
-            m.d.sync += [
-                *(both[k].eq(next_step[k]) for k in fields),
-                second.as_value().eq(get.data),
-            ]
+            m.d.sync += [both[k].eq(next_step[k]) for k in fields]
+            for n in range(count):
+                y = Signal(32, name=f"operand_{n}")
+                left = Signal(name=f"left_{n}")
+                amount = Signal(5, name=f"left_amount_{n}")
+                m.d.comb += [
+                    y.eq(Mux(next_step.use_imm, next_step.imm, operand[n])),
+                    left.eq((next_step.alu_op == AluOp.SHR) & y[31]),
+                    amount.eq(-y[:5]),
+                ]
+                m.d.sync += [
+                    second[n].eq(Mux(left, Const(1, 32) << amount, y)),
+                    leftwards[n].eq(left),
+                ]
 
         # Results that were not in the memory yet when it was read.
         done, old = Signal(lanes), Signal(lanes)
@@ -163,19 +177,27 @@ class Alu(wiring.Component):
 
         # Two stages of computing, the second only for products.
         m.d.sync += partial.valid.eq(both.valid)
-        simple, low, cross = Signal(lanes), Signal(lanes), Signal(lanes)
+        simple, low = Signal(lanes), Signal(lanes)
+        crosses = [Signal(data.ArrayLayout(16, count), name=f"cross_{n}") for n in range(2)]
+        multiplies = Signal(count)
         with m.If(both.valid):
-            m.d.sync += [partial[k].eq(both[k]) for k in fields]
-            for n in range(self.config.batch * self.config.block):
-                y = Signal(32, name=f"y_{n}")
-                m.d.comb += y.eq(Mux(both.use_imm, both.imm, second[n]))
-                self._lane(m, both.alu_op, x[n], y, (simple[n], low[n], cross[n]))
+            m.d.sync += [
+                *(partial[k].eq(both[k]) for k in fields),
+                multiplies.eq(Mux(both.alu_op == AluOp.MUL, -1, leftwards)),
+            ]
+            for n in range(count):
+                m.d.sync += [
+                    simple[n].eq(self._simple(m, n, both.alu_op, x[n], second[n])),
+                    low[n].eq(x[n][:16] * second[n][:16]),
+                    crosses[0][n].eq(x[n][:16] * second[n][16:]),
+                    crosses[1][n].eq(x[n][16:] * second[n][:16]),
+                ]
         m.d.sync += [result.valid.eq(partial.valid), old_valid.eq(result.valid)]
         with m.If(partial.valid):
             m.d.sync += [result[k].eq(partial[k]) for k in fields]
-            for n in range(self.config.batch * self.config.block):
-                product = low[n] + (cross[n] << 16)
-                m.d.sync += done[n].eq(Mux(partial.alu_op == AluOp.MUL, product, simple[n]))
+            for n in range(count):
+                product = low[n] + ((crosses[0][n] + crosses[1][n]) << 16)
+                m.d.sync += done[n].eq(Mux(multiplies[n], product, simple[n]))
         with m.If(result.valid):
             m.d.sync += [old.eq(done), old_dst.eq(result.dst)]
 
@@ -189,22 +211,26 @@ class Alu(wiring.Component):
 
         return m
 
-    def _lane(self, m: Module, op: Any, x: Any, y: Any, to: tuple[Any, Any, Any]) -> None:
-        """Compute one lane into registers: simple result, and the two parts of a product."""
-        simple, low, cross = to
-        less = x.as_signed() < y.as_signed()
-        with m.Switch(op):
-            with m.Case(AluOp.MIN):
-                m.d.sync += simple.eq(Mux(less, x, y))
-            with m.Case(AluOp.MAX):
-                m.d.sync += simple.eq(Mux(less, y, x))
-            with m.Case(AluOp.ADD):
-                m.d.sync += simple.eq(x + y)
-            with m.Case(AluOp.SHR):
-                left = (Const(0, 5) - y[:5])[:5]
-                m.d.sync += simple.eq(Mux(y[31], x << left, x.as_signed() >> y[:5]))
-            with m.Case(AluOp.MUL):
-                m.d.sync += [
-                    low.eq(x[:16] * y[:16]),
-                    cross.eq(x[:16] * y[16:] + x[16:] * y[:16]),
-                ]
+    def _simple(self, m: Module, lane: int, op: Any, x: Any, y: Any) -> Any:
+        """Return the result of one lane for every operation but products."""
+        # One adder adds and compares; a shift by nothing leaves x for MIN and MAX.
+        compares = Signal(name=f"compares_{lane}")
+        total = Signal(34, name=f"total_{lane}")
+        amount = Signal(5, name=f"amount_{lane}")
+        shifted = Signal(32, name=f"shifted_{lane}")
+        chosen = Signal(32, name=f"chosen_{lane}")
+        less = total[33]
+        m.d.comb += [
+            compares.eq((op == AluOp.MIN) | (op == AluOp.MAX)),
+            total.eq(
+                Cat(compares, x, x[31]) + Cat(compares, Cat(y, y[31]) ^ compares.replicate(33))
+            ),
+            amount.eq(Mux(op == AluOp.SHR, y[:5], 0)),
+            shifted.eq(x.as_signed() >> amount),
+            chosen.eq(shifted),
+        ]
+        with m.If(op == AluOp.ADD):
+            m.d.comb += chosen.eq(total[1:33])
+        with m.Elif(compares & (less ^ (op == AluOp.MIN))):
+            m.d.comb += chosen.eq(y)
+        return chosen

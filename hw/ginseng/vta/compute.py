@@ -1,6 +1,6 @@
 """The compute queue: LOAD of micro-ops and accumulators, GEMM, ALU, FINISH (specification §4)."""
 
-from typing import Any, Final
+from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import memory, stream, wiring
@@ -19,9 +19,6 @@ from ginseng.vta.scoreboard import WINDOW, Scoreboard, Unit
 from ginseng.vta.walk import ALU_WALK, GEMM_WALK, RESET_WALK, Walk
 
 __all__ = ["Compute"]
-
-#: Commands that wait in front of a unit.
-_COMMANDS: Final = 4
 
 
 class Compute(wiring.Component):
@@ -159,7 +156,7 @@ class Compute(wiring.Component):
             (Unit.ALU, issue.o_alu, alu_walk),
             (Unit.RESET, issue.o_reset, reset_walk),
         ):
-            queue = Queue(walk.kind.command(config), _COMMANDS)
+            queue = Queue(walk.kind.command(config), WINDOW)
             m.submodules[f"{unit.name.lower()}_queue"] = queue
             connect(m, source, queue.i)
             starts = scoreboard.ready.bit_select(queue.o.p.tag, 1) & ~self.halt

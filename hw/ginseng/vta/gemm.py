@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.vta.acc import ReadAccess, WriteAccess, lanes_layout
-from ginseng.vta.dot import DOT_LATENCY, Dot
+from ginseng.vta.dot import Dot, dot_latency
 from ginseng.vta.scoreboard import Event
 from ginseng.vta.walk import GEMM_WALK
 
@@ -77,7 +77,9 @@ class Gemm(wiring.Component):
         # A step accompanies its operands: memory, then the stages of the product.
         fields = ("dst", "reset", "last", "tag")
         tag = data.StructLayout({"valid": 1} | {k: step[k].shape() for k in fields})
-        stages: list[Any] = [Signal(tag, name=f"stage_{n}") for n in range(1 + DOT_LATENCY)]
+        stages: list[Any] = [
+            Signal(tag, name=f"stage_{n}") for n in range(1 + dot_latency(self.config))
+        ]
         m.d.sync += stages[0].valid.eq(self.i.valid)
         with m.If(self.i.valid):
             m.d.sync += [stages[0][k].eq(step[k]) for k in fields]

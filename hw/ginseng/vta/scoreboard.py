@@ -11,7 +11,7 @@ from ginseng.isa.config import CoreConfig, Memory
 __all__ = ["WINDOW", "Event", "Scoreboard", "Unit", "claim_layout"]
 
 #: Instructions under way, each named by a tag; a power of two.
-WINDOW: Final = 8
+WINDOW: Final = 16
 
 
 class Unit(enum.IntEnum, shape=2):

@@ -93,11 +93,18 @@ def register(app: typer.Typer) -> None:
 
     @app.command("compile")
     def compile_command(
-        model: Annotated[Path, typer.Argument(help="An ONNX model.")],
-        calibrate: Annotated[
-            Path, typer.Option(help="An .npz: one array per model input, samples first.")
+        model: Annotated[
+            Path,
+            typer.Argument(help="ONNX, a torch.export program (.pt2), or a Relax module (.json)."),
         ],
         output_file: Annotated[Path, typer.Option("--output", "-o", help="The .ginseng file.")],
+        calibrate: Annotated[
+            Path | None,
+            typer.Option(
+                help="An .npz: one array per model input, samples first; none for a model that is "
+                "quantised already."
+            ),
+        ] = None,
         calibration: Annotated[
             str, typer.Option(help="How scales are chosen: minmax, percentile:SHARE or mse.")
         ] = "minmax",
@@ -117,9 +124,11 @@ def register(app: typer.Typer) -> None:
 
         output = Output(as_json)
         if not model.is_file():
-            raise UsageError(f"{model} does not exist; give the path of an ONNX model")
-        arrays = load_arrays(calibrate)
+            raise UsageError(f"{model} does not exist; give the path of a model")
+        arrays = None if calibrate is None else load_arrays(calibrate)
         held = load_arrays(compare) if compare is not None else arrays if report else None
+        if report and held is None:
+            raise UsageError("--report needs samples; give --compare or --calibrate an .npz")
         start = time.perf_counter()
         compiled = compile_model(
             model,

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.histogram import Histogram
-from ginseng.compiler.importer import Imported, first_line, quiet
+from ginseng.compiler.importer import Imported
+from ginseng.compiler.importers.source import first_line, quiet
 
 __all__ = ["FloatRun", "ProgressBar", "calibrate", "check_samples", "each_sample"]
 

@@ -19,6 +19,7 @@ from ginseng.program import Program
 
 if TYPE_CHECKING:
     import onnx
+    import torch
     import tvm
 
     from ginseng.compiler.accuracy import AccuracyReport
@@ -67,7 +68,7 @@ class QuantisedModel:
 
 
 def quantise_model(
-    model: "Path | onnx.ModelProto | tvm.IRModule",
+    model: "Path | onnx.ModelProto | torch.export.ExportedProgram | tvm.IRModule",
     calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     name: str | None = None,
@@ -114,7 +115,7 @@ def quantise_model(
 
 
 def compile_model(
-    model: "Path | onnx.ModelProto | tvm.IRModule",
+    model: "Path | onnx.ModelProto | torch.export.ExportedProgram | tvm.IRModule",
     calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     config: SystemConfig | None = None,
@@ -129,8 +130,10 @@ def compile_model(
 
     Parameters
     ----------
-    model : Path, onnx.ModelProto or tvm.IRModule
-        Batch 1 or a symbolic batch; float32, or quantised (QDQ) to int8 or uint8.
+    model : Path, onnx.ModelProto, torch.export.ExportedProgram or tvm.IRModule
+        Of a file the suffix says what it is: ``.pt2`` of `torch.export.save`, ``.json`` of
+        `tvm.ir.save_json`, ``.py`` TVMScript, anything else ONNX. Batch 1 or a symbolic batch;
+        float32, or quantised (QDQ) to int8 or uint8.
     calibration : mapping of str to array, or None
         One array per model input, named after it, of shape ``(n, *sample shape)``: the ranges
         that they cause decide the scales. None for a model that is quantised already.

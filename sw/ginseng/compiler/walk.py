@@ -1,15 +1,15 @@
 """Walks Relax's ``main`` from its outputs backwards and lists its live calls in plain Python."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call
+from ginseng.compiler.importers.source import Named
 
-__all__ = ["Named", "Walk"]
+__all__ = ["Walk"]
 
 #: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
 #: names of these.
@@ -23,15 +23,6 @@ _ON_CONSTANTS: Final = (
     "relax.expand_dims",
     "relax.squeeze",
 )
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a source calls one value: by whom it is made, in the source's words."""
-
-    value: str
-    node: str
-    operator: str
 
 
 class Walk:

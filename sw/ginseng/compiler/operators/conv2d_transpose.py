@@ -13,7 +13,7 @@ from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales
-from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.rescale import Rescale, sum_bounds
 
 __all__ = ["OPERATOR", "Conv2dTranspose"]
 
@@ -60,9 +60,9 @@ class Conv2dTranspose(Node):
         return int(self.weight.size) * pixels // (self.strides[0] * self.strides[1])
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return what ``|bias| + 128 * sum |weight|`` of a channel and its rescaling reach."""
-        sums = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)) * 128
-        return self.rescale.worst_case(sums + np.abs(self.bias.astype(np.int64)))
+        """Return what the sums of a channel and their rescaling reach."""
+        lo, hi = min(inputs[0].lo, 0), max(inputs[0].hi, 0)
+        return self.rescale.worst_case(sum_bounds(self.weight, self.bias, lo, hi))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
