@@ -200,12 +200,12 @@ class Issue(wiring.Component):
             m.d.comb += self.finish.eq(1)
             m.d.sync += finishing.eq(0)
 
-        for unit, walk in (
+        for unit, walked in (
             (self.o_gemm, GEMM_WALK),
             (self.o_alu, ALU_WALK),
             (self.o_reset, RESET_WALK),
         ):
-            self._command(m, unit.payload, walk, held_word, held_single, held_first)
+            self._command(m, unit.payload, walked, held_word, held_single, held_first)
 
         m.d.comb += self.idle.eq(
             self.empty & ~finishing & Mux(waiting, ~tokens, ~valid & ~(self.i.valid & self.i.ready))
