@@ -200,12 +200,12 @@ class Issue(wiring.Component):
             m.d.comb += self.finish.eq(1)
             m.d.sync += finishing.eq(0)
 
-        for unit, walk in (
+        for unit, walked in (
             (self.o_gemm, GEMM_WALK),
             (self.o_alu, ALU_WALK),
             (self.o_reset, RESET_WALK),
         ):
-            self._command(m, unit.payload, walk, held_word, held_single, held_first)
+            self._command(m, unit.payload, walked, held_word, held_single, held_first)
 
         m.d.comb += self.idle.eq(
             self.empty & ~finishing & Mux(waiting, ~tokens, ~valid & ~(self.i.valid & self.i.ready))
@@ -217,8 +217,7 @@ class Issue(wiring.Component):
         self, m: Module, command: Any, walk: WalkKind, word: Any, single: Any, first: Any
     ) -> None:
         """Fill in what a unit walks."""
-        layout = ALU_WALK if walk is ALU_WALK else GEMM_WALK
-        insn = data.View((alu_layout if layout is ALU_WALK else gemm_layout)(self.config), word)
+        insn = data.View((alu_layout if walk is ALU_WALK else gemm_layout)(self.config), word)
         copied = [k for k, _ in command.shape() if k not in ("single", "uop", "tag")]
         m.d.comb += [
             *(command[k].eq(insn[k]) for k in copied),
