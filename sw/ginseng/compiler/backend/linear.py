@@ -11,7 +11,7 @@ from ginseng.compiler.backend.lowering import Layer, Slots, grid, shifted
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
+from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places, best_tilings
 from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import Memory
 
@@ -63,7 +63,7 @@ class _Linear:
         self.inp = Slots(0, tiling.in_blocks * line, tiling.inp_slots)
         size = tiling.out_blocks * tiling.in_blocks * tiling.kernel_rows * geometry.kernel[1]
         self.wgt = Slots(0, size, tiling.wgt_slots)
-        self.acc = Slots(0, tiling.rows * geometry.out_width * tiling.out_blocks, tiling.acc_slots)
+        self.acc = Slots.at(acc_places(geometry, tiling, core))
         held = self.vectors * tiling.out_blocks
         self.held = Slots(
             core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
@@ -109,10 +109,11 @@ class _Linear:
         first = True
         acc = -1
         for c, k in self.steps:
-            inp = self._load_inp(r, c, k)
-            if inp is None:
+            if not self._is_real(r, k):
                 continue
+            # Weights first: they wait for no earlier layer.
             wgt = self._load_wgt(o, c, k)
+            inp = self._load_inp(r, c, k)
             if first:
                 acc = self._reset(r, o, area)
                 first = False
@@ -130,20 +131,32 @@ class _Linear:
             stride=plane,
         )
 
-    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int | None:
-        """Make the input of a reduction step resident; None if it is nothing but padding."""
+    def _rows(self, r: _Part, k: _Part) -> tuple[int, int, int, int]:
+        """Return what a reduction step reads: first row of the image, rows above, in, below it.
+
+        The first is that of the scratchpad; it lies above the image where rows above are not 0.
+        """
         g = self.g
         step = g.row_step(k.size)
         first = r.begin * g.strides[0] - g.padding[0] + k.begin * g.dilation[0]
         count = g.tile_rows(r.size, k.size)
         top = min(count, max(0, -(first // step)))
         real = len(range(first + top * step, min(g.height, first + count * step), step))
-        if not real:
-            return None
+        return first, top, real, count - top - real
+
+    def _is_real(self, r: _Part, k: _Part) -> bool:
+        """Whether a reduction step reads anything but padding."""
+        return self._rows(r, k)[2] > 0
+
+    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int:
+        """Make the input of a reduction step resident."""
+        g = self.g
+        step = g.row_step(k.size)
+        first, top, real, bottom = self._rows(r, k)
+        count = top + real + bottom
         base, fresh = self.inp.get((r, c, k))
         if not fresh:
             return base
-        bottom = count - top - real
         source, plane = self.layer.source(), g.height * g.width
         begin = c.begin * plane + (first + top * step) * g.width
         left, right = g.padding[1], g.right
