@@ -31,28 +31,36 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test but the long campaigns; arguments go to pytest."""
-    session.install("-e.[demo,rtl]", *_group("test"))
+    session.install("-e.[demo,rtl,formal]", *_group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """Import torch.export programs: the tests that need PyTorch, which nothing else does."""
+    session.install("-e.[tvm]", *_group("test"), "torch==2.13.0")
+    session.run("pytest", "tests/sw/compiler/test_compiler_torch.py", *session.posargs)
+
+
+@nox.session
 def rtl(session: nox.Session) -> None:
-    """Run every VTA vector on the gates in Verilator; arguments go to `ginseng vta run`."""
-    session.install("-e.[rtl]")
-    cases = sorted(str(path) for path in Path("tests/vectors/vta").glob("*.npz"))
-    session.run("ginseng", "vta", "run", *cases, "--board", "rtl", *session.posargs)
+    """Try the gates at length in Verilator: programs, bus delays, errors, whole networks."""
+    session.install("-e.[demo,rtl]", *_group("test"))
+    args = session.posargs or ["-n", "2", "-v"]
+    session.run("pytest", "-m", "rtl or campaign", *args)
 
 
 @nox.session
 def formal(session: nox.Session) -> None:
-    """Prove the properties P1 to P11, each with its planted bugs."""
-    _missing(session, Path("tests/formal"), "A proof")
+    """Do every proof and find its planted bugs; names of proofs and `--json FILE` follow `--`."""
+    session.install("-e.[formal]")
+    session.run("python", "-m", "ginseng.bench.formal", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and layering."""
-    session.install("-e.[demo,rtl]", *_group("lint"), *_group("test"))
+    session.install("-e.[demo,plot,rtl,formal]", *_group("lint"), *_group("test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -68,8 +76,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: `nox -s bench -- compiler --json`."""
-    session.install("-e.[demo]")
+    """Measure: `nox -s bench -- compiler --json`, `nox -s bench -- vta --plot roofline.png`."""
+    session.install("-e.[demo,plot,rtl]")
     session.run("ginseng", "bench", *(session.posargs or ["compiler"]))
 
 
@@ -81,8 +89,9 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def synth(session: nox.Session) -> None:
-    """Synthesise for the xc7z020 and report area per block."""
-    _missing(session, Path("hw/ginseng/soc/synth.py"), "The synthesis flow")
+    """Synthesise for the xc7z020: area per block, longest paths, limits; `-- --json FILE`."""
+    session.install("-e.[synth]")
+    session.run("python", "-m", "ginseng.soc.synth", *session.posargs)
 
 
 @nox.session

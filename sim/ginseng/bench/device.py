@@ -57,7 +57,9 @@ class RtlDevice:
         self.memory: Final = memory
         # Taken up by the host only where it has been written.
         self.dram: Final[NDArray[np.uint8]] = np.zeros(config.bus.window_bytes, np.uint8)
-        self._model: Final = Model(BareSoc(config), trace=trace)
+        self._model: Final = Model(
+            lambda: BareSoc(config), trace=trace, recipe=f"BareSoc {config.canonical.decode()}"
+        )
         self._model.attach_memory(_MEMORY, config.bus, memory, self.dram)
 
     @property
@@ -89,7 +91,7 @@ class RtlDevice:
 
     def run(self, cycles: int) -> int:
         """Run up to ``cycles`` cycles, until the device calls its host; return how many."""
-        return self._model.run(cycles, until="irq")
+        return self._model.run(cycles, until=("irq",))
 
     def pass_time(self, cycles: int) -> None:
         """Run ``cycles`` cycles, whatever happens."""

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import JsonOption, Output
 from ginseng.program import Program, save
+
+if TYPE_CHECKING:
+    from ginseng.compiler.accuracy import AccuracyReport
 
 __all__ = ["layer_table", "load_arrays", "register"]
 
@@ -61,16 +64,59 @@ def layer_table(output: Output, program: Program) -> None:
     output.table("Layers (modelled)", columns, rows)
 
 
+def accuracy_table(output: Output, report: "AccuracyReport") -> None:
+    """Show how far each layer is from the float network."""
+
+    def decibels(value: float | None) -> str:
+        return "exact" if value is None else f"{value:.1f}"
+
+    rows = [
+        (
+            layer.name,
+            layer.kind,
+            layer.shift,
+            decibels(layer.snr_db),
+            decibels(layer.own_snr_db),
+            decibels(layer.effective_bits),
+            f"{100 * layer.saturated / layer.elements:.2f} %",
+        )
+        for layer in report.layers
+    ]
+    columns = ("layer", "kind", "shift", "SNR dB", "its own dB", "bits", "saturated")
+    output.table(f"Accuracy against float ({report.samples} samples)", columns, rows)
+    worst = ", ".join(f"{w.name} ({decibels(w.own_snr_db)} dB)" for w in report.worst())
+    output.say(f"Layers that cost most by themselves: {worst}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command("compile")
     def compile_command(
-        model: Annotated[Path, typer.Argument(help="An ONNX model.")],
-        calibrate: Annotated[
-            Path, typer.Option(help="An .npz: one array per model input, samples first.")
+        model: Annotated[
+            Path,
+            typer.Argument(help="ONNX, a torch.export program (.pt2), or a Relax module (.json)."),
         ],
         output_file: Annotated[Path, typer.Option("--output", "-o", help="The .ginseng file.")],
+        calibrate: Annotated[
+            Path | None,
+            typer.Option(
+                help="An .npz: one array per model input, samples first; none for a model that is "
+                "quantised already."
+            ),
+        ] = None,
+        calibration: Annotated[
+            str, typer.Option(help="How scales are chosen: minmax, percentile:SHARE or mse.")
+        ] = "minmax",
+        weight_scales: Annotated[
+            str, typer.Option(help="Scales of a layer's weights: tensor, channel or auto.")
+        ] = "auto",
+        report: Annotated[
+            bool, typer.Option("--report", help="Hold each layer against the float network.")
+        ] = False,
+        compare: Annotated[
+            Path | None, typer.Option(help="Samples for --report; by default --calibrate's.")
+        ] = None,
         as_json: JsonOption = False,
     ) -> None:
         """Import, quantise, tile, chunk and emit a model as one protected program."""
@@ -78,16 +124,29 @@ def register(app: typer.Typer) -> None:
 
         output = Output(as_json)
         if not model.is_file():
-            raise UsageError(f"{model} does not exist; give the path of an ONNX model")
-        arrays = load_arrays(calibrate)
+            raise UsageError(f"{model} does not exist; give the path of a model")
+        arrays = None if calibrate is None else load_arrays(calibrate)
+        held = load_arrays(compare) if compare is not None else arrays if report else None
+        if report and held is None:
+            raise UsageError("--report needs samples; give --compare or --calibrate an .npz")
         start = time.perf_counter()
-        compiled = compile_model(model, arrays, progress=output.say)
+        compiled = compile_model(
+            model,
+            arrays,
+            method=calibration,
+            weights=weight_scales,
+            compare=held,
+            progress=output.say,
+            bar=output.progress,
+        )
         program = compiled.program
         try:
             save(program, output_file)
         except OSError as error:
             raise UsageError(f"{output_file} cannot be written: {error.strerror}") from None
         layer_table(output, program)
+        if compiled.accuracy is not None:
+            accuracy_table(output, compiled.accuracy)
         plain = sum(layer.cycles_plain for layer in program.layers)
         protected = sum(layer.cycles_protected for layer in program.layers)
         size = output_file.stat().st_size
@@ -118,5 +177,6 @@ def register(app: typer.Typer) -> None:
                     }
                     for layer in program.layers
                 ],
+                "accuracy": compiled.accuracy and compiled.accuracy.document(),
             }
         )

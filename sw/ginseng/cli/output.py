@@ -36,6 +36,10 @@ class Output:
         """Show one line."""
         self.console.print(text)
 
+    def note(self, text: str) -> None:
+        """Show one line of progress, on standard error."""
+        self._progress.print(text)
+
     def document(self, tree: dict[str, Any]) -> None:
         """Print the JSON document, if that was asked for."""
         if self.as_json:

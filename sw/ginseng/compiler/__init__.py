@@ -8,7 +8,7 @@ when a model is imported.
 """
 
 from ginseng.compiler.backend.image import PlainImage, PlainPort, lower
-from ginseng.compiler.compile import CompiledModel, compile_model, quantise_model
+from ginseng.compiler.compile import CompiledModel, QuantisedModel, compile_model, quantise_model
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node, Value
 
@@ -19,6 +19,7 @@ __all__ = [
     "Node",
     "PlainImage",
     "PlainPort",
+    "QuantisedModel",
     "Value",
     "compile_model",
     "lower",

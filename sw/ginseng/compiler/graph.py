@@ -1,9 +1,10 @@
 """The quantised graph: what a compiled program computes, in exact integers, without TVM.
 
-A value is int8 with a power-of-two scale: the integer ``q`` means ``q * 2**-shift``. Every node
-kind (one file each in `ginseng.compiler.operators`) states its integer semantics in its docstring;
-they leave nothing open, so that anybody can evaluate a graph and compare with the device bit by
-bit. Two functions that they use:
+A value is int8 with a scale and a zero point: the integer ``q`` means
+``(q - zero) * mantissa * 2**-shift``; scales that the compiler chooses itself have mantissa 1 and
+zero point 0. Every node kind (one file each in `ginseng.compiler.operators`) states its integer
+semantics in its docstring; they leave nothing open, so that anybody can evaluate a graph and
+compare with the device bit by bit. Two functions that they use:
 
 ``clip(v)``
     ``min(max(v, output.lo), output.hi)``: an activation is part of the node that it follows.
@@ -15,6 +16,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -43,8 +45,8 @@ class Value:
     name : str
     shape : tuple of int
         ``(channels, height, width)`` or ``(features,)``.
-    shift : int
-        The integer ``q`` means ``q * 2**-shift``.
+    shift, mantissa, zero : int
+        The integer ``q`` means ``(q - zero) * mantissa * 2**-shift``.
     lo, hi : int
         Every element lies in ``lo .. hi``; its producer clips to this range.
 
@@ -53,6 +55,8 @@ class Value:
     name: str
     shape: tuple[int, ...]
     shift: int
+    mantissa: int = 1
+    zero: int = 0
     lo: int = INT8[0]
     hi: int = INT8[1]
 
@@ -67,6 +71,11 @@ class Value:
                 f"Value {self.name}: its range {self.lo} .. {self.hi} is not one of int8; "
                 "calibrate with data that reach it"
             )
+
+    @property
+    def scale(self) -> Fraction:
+        """What one step of the integers means, exactly."""
+        return self.mantissa * Fraction(2) ** -self.shift
 
     @property
     def extents(self) -> tuple[int, int, int]:

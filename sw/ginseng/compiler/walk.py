@@ -1,26 +1,28 @@
 """Walks Relax's ``main`` from its outputs backwards and lists its live calls in plain Python."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call
+from ginseng.compiler.importers.source import Named
 
-__all__ = ["Named", "Walk"]
+__all__ = ["Walk"]
 
 #: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
 #: names of these.
 _PRIMITIVES: Final = {"Clip": ("maximum", "minimum")}
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a source calls one value: by whom it is made, in the source's words."""
-
-    value: str
-    node: str
-    operator: str
+#: What is computed here where the operand is a held constant.
+_ON_CONSTANTS: Final = (
+    "relax.quantize",
+    "relax.dequantize",
+    "relax.permute_dims",
+    "relax.reshape",
+    "relax.expand_dims",
+    "relax.squeeze",
+)
 
 
 class Walk:
@@ -36,6 +38,8 @@ class Walk:
         What the source calls each result of ``main``, as far as it has names.
     outputs : int
         How many of the results are outputs of the model; the others only carry names.
+    held : sequence of array
+        Constants that are further parameters, so that no pass folds them.
 
     Attributes
     ----------
@@ -59,6 +63,7 @@ class Walk:
         inputs: Sequence[str],
         named: Sequence[Named | None],
         outputs: int,
+        held: Sequence[Any] = (),
     ) -> None:
         from tvm import ir, relax, tirx
 
@@ -70,8 +75,11 @@ class Walk:
         self.inputs: dict[str, tuple[int, ...]] = {}
         self._names: dict[Any, str] = {}
         self._constants: dict[Any, Any] = {}
+        #: What one step of the elements of constants means that the model gives as integers.
+        self._steps: dict[Any, Any] = {}
         self._tuples: dict[Any, list[Any]] = {}
-        for name, parameter in zip(inputs, function.params, strict=True):
+        self._constants |= zip(function.params[len(inputs) :], held, strict=True)
+        for name, parameter in zip(inputs, function.params[: len(inputs)], strict=True):
             self._bind(parameter, name)
             self.inputs[name] = self._shape(parameter, name)
         bindings = self._bindings(function)
@@ -210,6 +218,9 @@ class Walk:
                 f"Node {node} ({operator or op}): {op} is not supported; leave it out of the model"
             )
         arguments = tuple(self._argument(a) for a in value.args)
+        if arguments and isinstance(arguments[0], np.ndarray) and op in _ON_CONSTANTS:
+            self._fold(variable, op, value, arguments)
+            return
         if op == "relax.call_tir" and operator in _PRIMITIVES:
             op, arguments = self._primitive(value, operator, op, arguments)
         if not isinstance(variable.ty, relax.TensorType):
@@ -227,8 +238,40 @@ class Walk:
                 args=tuple(a for a in arguments if a is not None),
                 shape=self._shape(variable, value_name),
                 attributes=_attributes(value.attrs),
+                steps={n: self._steps[a] for n, a in enumerate(value.args) if a in self._steps},
             )
         )
+
+    def _fold(self, variable: Any, op: str, value: Any, arguments: tuple[Any, ...]) -> None:
+        """Compute an operator of a constant; of a dequantised one the steps go with it."""
+        attributes = _attributes(value.attrs)
+        if op in ("relax.quantize", "relax.dequantize"):
+            array, scale, zero = arguments
+            spread = [1] * array.ndim
+            if scale.size > 1:
+                spread[attributes["axis"] % array.ndim] = scale.size
+            scale, zero = (np.broadcast_to(a, scale.shape).reshape(spread) for a in (scale, zero))
+            if op == "relax.quantize":
+                ends = np.iinfo(attributes["out_dtype"])
+                integers = np.rint(array / scale) + zero
+                self._constants[variable] = integers.clip(ends.min, ends.max).astype(ends.dtype)
+                return
+            # Exact: the scale has 24 bits, weights 9, and the last bits of a bias do not matter.
+            steps = np.broadcast_to(scale.astype(np.float64), array.shape)
+            self._constants[variable] = (array.astype(np.float64) - zero) * steps
+            self._steps[variable] = steps
+            return
+        shape = self._shape(variable, op)
+        source = value.args[0]
+
+        def move(array: Any) -> Any:
+            if op == "relax.permute_dims":
+                return np.transpose(array, attributes["axes"])
+            return array.reshape(shape)
+
+        self._constants[variable] = move(arguments[0])
+        if source in self._steps:
+            self._steps[variable] = move(self._steps[source])
 
     def _primitive(
         self, value: Any, operator: str, op: str, arguments: tuple[Any, ...]

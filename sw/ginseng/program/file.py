@@ -19,7 +19,7 @@ from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, Sl
 
 __all__ = ["dumps", "load", "loads", "save"]
 
-_FORMAT: Final = "ginseng-program-1"
+_FORMAT: Final = "ginseng-program-2"
 #: A manifest beyond this is refused unread: nothing legitimate comes near.
 _MANIFEST_LIMIT: Final = 16 << 20
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from math import ldexp
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ _SLOT_DOMAINS = {
 }
 #: Largest shift of a port: beyond it every device integer means the same float32.
 _MAX_SHIFT = 64
+#: A mantissa has the 24 bits of a float32.
+_MAX_MANTISSA = (1 << 24) - 1
 
 
 def _require_types(part: Any, name: str) -> None:
@@ -149,8 +152,10 @@ class PortSpec:
         Where it lies.
     shape : tuple of int
         Of one sample, without the batch: ``(channels, height, width)`` or ``(features,)``.
-    shift : int
-        A device integer ``q`` means ``q * 2**-shift``.
+    shift, mantissa, zero : int
+        A device integer ``q`` means ``(q - zero) * mantissa * 2**-shift``: mantissa and shift
+        are exactly one positive float32, the scale; without further ado the mantissa is 1 and
+        the zero point 0.
     row_elements : int
         Elements between the starts of two image rows in DRAM; at least ``width``. Elements
         between are padding that owners write as zero and ignore.
@@ -162,6 +167,8 @@ class PortSpec:
     shape: tuple[int, ...]
     shift: int
     row_elements: int
+    mantissa: int = 1
+    zero: int = 0
 
     def __post_init__(self) -> None:
         _require_types(self, f"Port {self.name!r}")
@@ -175,6 +182,11 @@ class PortSpec:
         if abs(self.shift) > _MAX_SHIFT:
             raise ProgramError(
                 f"Port {self.name}: its shift is -{_MAX_SHIFT} to {_MAX_SHIFT}, not {self.shift}"
+            )
+        if not 1 <= self.mantissa <= _MAX_MANTISSA or not -128 <= self.zero <= 127:
+            raise ProgramError(
+                f"Port {self.name}: its mantissa is 1 to {_MAX_MANTISSA} and its zero point an "
+                f"int8, not {self.mantissa} and {self.zero}"
             )
         if self.row_elements < self.extents[2]:
             raise ProgramError(
@@ -193,7 +205,9 @@ class PortSpec:
         return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
 
     def quantise(self, samples: NDArray[np.floating]) -> NDArray[np.int8]:
-        """Round real samples to device integers, half to even, saturating.
+        """Return ``sample / scale``, rounded half to even, plus the zero point, saturating.
+
+        In the precision of ``samples``, as ONNX's QuantizeLinear does with float32.
 
         Raises
         ------
@@ -203,14 +217,14 @@ class PortSpec:
         """
         if np.isnan(samples).any():
             raise ProgramError(f"Port {self.name}: a sample is not a number; clean the data")
-        integers: NDArray[np.int8] = (
-            np.rint(np.ldexp(samples, self.shift)).clip(-128, 127).astype(np.int8)
-        )
+        steps = np.rint(samples / ldexp(self.mantissa, -self.shift)) + self.zero
+        integers: NDArray[np.int8] = steps.clip(-128, 127).astype(np.int8)
         return integers
 
     def dequantise(self, samples: NDArray[np.int8]) -> NDArray[np.float32]:
-        """Return the real values of device integers."""
-        return np.ldexp(samples.astype(np.float32), -self.shift)
+        """Return the real values of device integers, to the nearest float32."""
+        steps = samples.astype(np.float64) - self.zero
+        return np.ldexp(steps * self.mantissa, -self.shift).astype(np.float32)
 
     def pack(self, samples: NDArray[np.int8], *, batch: int, block: int) -> bytes:
         """Lay ``(n, *shape)`` integers, ``n <= batch``, out as the core reads them.

@@ -48,6 +48,8 @@ def _ports(code: Code) -> tuple[tuple[PortSpec, ...], tuple[PortSpec, ...]]:
             tensor=segment.name,
             shape=value.shape,
             shift=value.shift,
+            mantissa=value.mantissa,
+            zero=value.zero,
             row_elements=value.extents[2],
         )
 

@@ -257,6 +257,12 @@ def grid(*steps: tuple[int, int, int, int]) -> Uops:
     return Uops(*indices)
 
 
+def product(outer: Uops, inner: Uops) -> Uops:
+    """Return the micro-ops of two nested sequences, the indices of both added."""
+    pairs = ((outer.dst, inner.dst), (outer.src, inner.src), (outer.wgt, inner.wgt))
+    return Uops(*((a[:, None] + b).ravel() for a, b in pairs))
+
+
 def shifted(uops: Uops, *, dst: int = 0, src: int = 0, wgt: int = 0) -> Uops:
     """Return the same micro-ops at other bases."""
     return Uops(uops.dst + dst, uops.src + src, uops.wgt + wgt)

@@ -89,7 +89,9 @@ def replay(
     insns : sequence of Insn
         In stream order, with tokens.
     config : CoreConfig
+        Depths and element sizes.
     model : CostModel
+        Cycles of the units, the bus and the memory.
     layers : int
         How many there are; each instruction names its own.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from heapq import nsmallest
 from math import prod
 
@@ -19,7 +19,17 @@ _FACTOR_LIMIT = 1 << 14
 class Geometry:
     """A convolution in elements: channels are counted in blocks.
 
-    ``passes`` ALU passes over the results follow it, which read ``vectors`` constants per channel.
+    ``passes`` ALU passes over the results follow it, which read ``vectors`` constants per channel
+    and need ``copies`` areas beside the results.
+
+    Attributes
+    ----------
+    upsample : tuple of int
+        Down, across: the image counts as spread by these factors, with zeros between its pixels;
+        strides, padding and dilation are in spread pixels.
+    spans : tuple of (int, int)
+        For each output block, the first input block that it reads and the one after the last.
+
     """
 
     in_blocks: int
@@ -34,33 +44,65 @@ class Geometry:
     dilation: tuple[int, int]
     passes: int
     vectors: int
+    copies: int
+    upsample: tuple[int, int]
+    spans: tuple[tuple[int, int], ...]
 
     @property
     def pitch(self) -> int:
         """Elements of an input row in the scratchpad: the image's, and its padding's."""
-        return self.padding[1] + self.width + self.right
+        return self.left + self.width + self.right
+
+    @property
+    def left(self) -> int:
+        """Columns of padding on the left that some output reads."""
+        return self.padding[1] // self.upsample[1]
 
     @property
     def right(self) -> int:
         """Columns of padding on the right that some output reads."""
-        reach = (self.out_width - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
-        return max(0, reach - self.padding[1] - self.width)
+        reach = (self.out_width - 1) * self.strides[1] + (self.kernel[1] - 1) * self.dilation[1]
+        return max(0, (reach - self.padding[1]) // self.upsample[1] + 1 - self.width)
 
     @property
     def steps(self) -> int:
         """GEMM micro-ops."""
         area = self.out_height * self.out_width
-        return area * self.out_blocks * self.in_blocks * self.kernel[0] * self.kernel[1]
+        pairs = sum(end - begin for begin, end in self.spans)
+        return area * pairs * self.kernel[0] * self.kernel[1] // prod(self.upsample)
+
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether every output block reads every input block."""
+        return all(span == (0, self.in_blocks) for span in self.spans)
+
+    def span(self, begin: int, size: int) -> tuple[int, int]:
+        """Return which input blocks ``size`` output blocks read together: first, and after last."""
+        spans = self.spans[begin : begin + size]
+        return min(s[0] for s in spans), max(s[1] for s in spans)
+
+    def reach(self, out_blocks: int) -> int:
+        """Return the most input blocks that a tile of ``out_blocks`` output blocks reads."""
+        if self.is_dense:
+            return self.in_blocks
+        spans = (self.span(at, out_blocks) for at in range(0, self.out_blocks, out_blocks))
+        return max(end - begin for begin, end in spans)
+
+    def pairs(self, out_blocks: int) -> int:
+        """Return the most pairs of output and input block that such a tile multiplies."""
+        if self.is_dense:
+            return out_blocks * self.in_blocks
+        sizes = [end - begin for begin, end in self.spans]
+        return max(sum(sizes[at : at + out_blocks]) for at in range(0, self.out_blocks, out_blocks))
 
     def row_step(self, kernel_rows: int) -> int:
         """Image rows between two loaded rows: with one kernel row, only those that it meets."""
-        return self.strides[0] if kernel_rows == 1 else 1
+        return self.strides[0] if kernel_rows == 1 and self.upsample[0] == 1 else 1
 
     def tile_rows(self, rows: int, kernel_rows: int) -> int:
-        """Rows in the scratchpad for ``rows`` output rows and ``kernel_rows`` kernel rows."""
-        if kernel_rows == 1:
-            return rows
-        return (rows - 1) * self.strides[0] + (kernel_rows - 1) * self.dilation[0] + 1
+        """Most rows in the scratchpad for ``rows`` output rows and ``kernel_rows`` kernel rows."""
+        reach = (rows - 1) * self.strides[0] + (kernel_rows - 1) * self.dilation[0]
+        return reach // (self.upsample[0] * self.row_step(kernel_rows)) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +144,12 @@ def _count(extent: int, size: int) -> int:
 
 
 def _kernel(g: Geometry, rows: int, out_blocks: int, in_blocks: int, kernel_rows: int) -> int:
-    """Return the micro-ops of a tile: its six extents without the two longest, which are loops."""
-    extents = (rows, g.out_width, in_blocks, kernel_rows, g.kernel[1], out_blocks)
-    return prod(sorted(extents)[:-2])
+    """Return the micro-ops of a tile: its extents without the two longest, which are loops."""
+    extents = [rows, g.out_width, kernel_rows, g.kernel[1]]
+    pairs = min(g.pairs(out_blocks), out_blocks * in_blocks)
+    if g.is_dense:
+        return prod(sorted([*extents, in_blocks, out_blocks])[:-2])
+    return prod(sorted(extents)[:-2]) * pairs
 
 
 def acc_places(g: Geometry, t: Tiling, core: CoreConfig) -> list[int]:
@@ -116,7 +161,7 @@ def acc_places(g: Geometry, t: Tiling, core: CoreConfig) -> list[int]:
     half = core.depth(Memory.ACC) // 2
     tile = t.rows * g.out_width * t.out_blocks
     held = t.bias_slots * g.vectors * t.out_blocks
-    if t.acc_slots * tile + 2 * held <= 2 * half or (t.acc_slots == 2 and tile + held <= half):
+    if not g.copies and -(-t.acc_slots // 2) * tile + held <= half:
         return [n % 2 * half + n // 2 * tile for n in range(t.acc_slots)]
     return [n * tile for n in range(t.acc_slots)]
 
@@ -126,6 +171,7 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
     acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
     for out_blocks in splits(g.out_blocks):
         groups = _count(g.out_blocks, out_blocks)
+        reach, pairs = g.reach(out_blocks), g.pairs(out_blocks)
         # Constants of the whole layer stay in ACC unless they would crowd out the tiles.
         bias_slots = groups if g.vectors * g.out_blocks <= acc // 8 else min(groups, 2)
         room = acc - bias_slots * g.vectors * out_blocks
@@ -135,15 +181,15 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
             area = rows * g.out_width * out_blocks
             tiles = groups * _count(g.out_height, rows)
             # GEMM, ALU and STORE work on one each; an even number keeps to the halves.
-            acc_slots = min(room // area, tiles, 4)
+            acc_slots = min(room // area - g.copies, tiles, 4)
             acc_slots = 2 if acc_slots == 3 else acc_slots
-            if not acc_slots or rows * g.out_width >= _FACTOR_LIMIT:
+            if acc_slots < 1 or rows * g.out_width >= _FACTOR_LIMIT:
                 continue
             for kernel_rows in splits(g.kernel[0]):
                 line = g.tile_rows(rows, kernel_rows) * g.pitch
-                for in_blocks in splits(g.in_blocks):
-                    steps = _count(g.in_blocks, in_blocks) * _count(g.kernel[0], kernel_rows)
-                    weights = out_blocks * in_blocks * kernel_rows * g.kernel[1]
+                for in_blocks in splits(reach):
+                    steps = _count(reach, in_blocks) * _count(g.kernel[0], kernel_rows)
+                    weights = min(pairs, out_blocks * in_blocks) * kernel_rows * g.kernel[1]
                     kernel = _kernel(g, rows, out_blocks, in_blocks, kernel_rows)
                     if in_blocks * line > inp or weights > wgt or kernel > core.depth(Memory.UOP):
                         continue
@@ -179,10 +225,14 @@ class _Loads:
 
 def _loads(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> _Loads:
     row_tiles, groups = _count(g.out_height, t.rows), _count(g.out_blocks, t.out_blocks)
-    steps = _count(g.in_blocks, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
+    reach, pairs = g.reach(t.out_blocks), g.pairs(t.out_blocks)
+    steps = _count(reach, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
     total = row_tiles * groups * steps
     # Which loads find their tile still there.
-    if t.rows_outer:
+    if not g.is_dense:
+        inp = total
+        wgt = groups * steps if t.wgt_slots >= groups * steps or not t.rows_outer else total
+    elif t.rows_outer:
         inp = row_tiles * steps if t.inp_slots >= steps else total
         wgt = groups * steps if t.wgt_slots >= groups * steps else total
     else:
@@ -192,7 +242,7 @@ def _loads(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> _Loads
     rows = min(g.tile_rows(t.rows, t.kernel_rows), g.height)
     dense = g.row_step(t.kernel_rows) == 1
     rows_cycles = model.runs(1, rows * line) if dense else model.runs(rows, line)
-    weights = t.out_blocks * t.in_blocks * t.kernel_rows * g.kernel[1]
+    weights = min(pairs, t.out_blocks * t.in_blocks) * t.kernel_rows * g.kernel[1]
     return _Loads(
         inp=inp,
         inp_cycles=t.in_blocks * (rows_cycles + model.beats(model.tag_bytes * rows)),
@@ -205,7 +255,8 @@ def _loads(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> _Loads
 def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[int, int, int]:
     """Return cycles, those of the bus, and reduction steps; docs/compiler.md has the formulae."""
     row_tiles, groups = _count(g.out_height, t.rows), _count(g.out_blocks, t.out_blocks)
-    steps = _count(g.in_blocks, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
+    reach = g.reach(t.out_blocks)
+    steps = _count(reach, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
     tiles = row_tiles * groups
     loads = _loads(g, t, core, model)
     line = g.out_width * core.element_bytes(Memory.INP) + model.tag_bytes
@@ -218,7 +269,7 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     bus = loads.inp * loads.inp_cycles + loads.wgt * loads.wgt_cycles + tiles * store + uops
     # What one tile takes of each unit; those of different tiles overlap as the slots allow.
     area = t.rows * g.out_width * t.out_blocks
-    gemm = area * g.in_blocks * g.kernel[0] * g.kernel[1] + steps * model.core.compute_issue
+    gemm = g.steps // tiles + steps * model.core.compute_issue
     alu = g.passes * area
     drain = model.core.gemm_drain + model.core.alu_drain
     chain = (gemm + alu + store + drain) * tiles // t.acc_slots

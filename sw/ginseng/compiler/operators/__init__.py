@@ -14,8 +14,12 @@ from ginseng.compiler.operators import (
     average_pool,
     clip,
     conv2d,
+    conv2d_transpose,
     dense,
+    global_average_pool,
+    leaky_relu,
     max_pool,
+    requantise,
     reshape,
 )
 
@@ -24,11 +28,15 @@ __all__ = ["OPERATORS"]
 #: In the order in which they are asked about a Relax call.
 OPERATORS: Final[tuple[Operator, ...]] = (
     conv2d.OPERATOR,
+    conv2d_transpose.OPERATOR,
     dense.OPERATOR,
     add.OPERATOR,
     affine.OPERATOR,
     clip.OPERATOR,
+    leaky_relu.OPERATOR,
     max_pool.OPERATOR,
     average_pool.OPERATOR,
+    global_average_pool.OPERATOR,
     reshape.OPERATOR,
+    requantise.OPERATOR,
 )

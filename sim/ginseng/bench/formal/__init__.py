@@ -1,0 +1,1 @@
+"""Proofs of properties of components, and the planted bugs that each must find."""

@@ -1,0 +1,153 @@
+"""What stands around a component in a proof: free inputs, and checkers of streams."""
+
+from typing import Any
+
+from amaranth import ClockDomain, Elaboratable, Module, Shape, Signal
+from amaranth.hdl import Assert, Assume, Cover
+
+__all__ = ["Harness"]
+
+
+class Harness(Elaboratable):
+    """Base of the harnesses: write `build`, which gets the module.
+
+    There is one clock domain and no reset but the initial state. Members of `free` take any value
+    in every cycle.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[Signal] = []
+
+    def build(self, m: Module) -> None:
+        """Add the component, its surroundings and its properties to ``m``."""
+        raise NotImplementedError
+
+    def elaborate(self, platform: Any) -> Module:
+        """Return the module of `build`, with its clock domain."""
+        m = Module()
+        m.domains.sync = domain = ClockDomain("sync", reset_less=True)
+        self.inputs.append(domain.clk)
+        self.build(m)
+        return m
+
+    def free(self, name: str, shape: Any = 1) -> Any:
+        """Return a signal of any value in every cycle."""
+        signal = Signal(shape, name=name)
+        self.inputs.append(_value(signal))
+        return signal
+
+    def constant(self, m: Module, name: str, shape: Any = 1) -> Any:
+        """Return a signal of any value that stays the same for ever."""
+        signal = self.free(name, shape)
+        first = Signal(init=1, name=f"{name}_first")
+        before = Signal(shape, name=f"{name}_before")
+        m.d.sync += [first.eq(0), before.eq(signal)]
+        m.d.comb += Assume(first | (before == signal))
+        return signal
+
+    def feed(self, m: Module, port: Any, name: str) -> None:
+        """Offer anything at an input stream, as a legal producer: held until it is taken."""
+        wanted = self.free(f"{name}_valid")
+        payload = self.free(f"{name}_payload", _width(port.payload))
+        held = Signal(name=f"{name}_held")
+        before = Signal.like(payload, name=f"{name}_before")
+        m.d.comb += [
+            port.valid.eq(wanted),
+            _value(port.payload).eq(payload),
+            Assume(~held | (wanted & (payload == before))),
+        ]
+        m.d.sync += [held.eq(port.valid & ~port.ready), before.eq(payload)]
+
+    def drain(self, m: Module, port: Any, name: str) -> None:
+        """Take from an output stream whenever the solver likes."""
+        m.d.comb += port.ready.eq(self.free(f"{name}_ready"))
+
+    def check_held(self, m: Module, port: Any, name: str) -> None:
+        """Assert that an output stream holds valid and payload until they are taken."""
+        payload = _value(port.payload)
+        held = Signal(name=f"{name}_was_held")
+        before = Signal(len(payload), name=f"{name}_was")
+        m.d.sync += [held.eq(port.valid & ~port.ready), before.eq(payload)]
+        with m.If(held):
+            m.d.comb += [Assert(port.valid), Assert(payload == before)]
+
+    def check_order(
+        self,
+        m: Module,
+        *,
+        put: Any,
+        item: Any,
+        take: Any,
+        result: Any,
+        capacity: int,
+        name: str,
+    ) -> Signal:
+        """Assert that what is put comes out once, in order and unchanged.
+
+        One item of the solver's choice is followed: it must come out when those before it have.
+        Since the choice is free, that goes for all. No item comes out that was not put.
+
+        Parameters
+        ----------
+        m : Module
+            What is being built.
+        put, take : 1-bit value
+            An item goes in; one comes out.
+        item, result : value
+            These items.
+        capacity : int
+            Items that are in between, at most; asserted too.
+        name : str
+            Of the signals.
+
+        Returns
+        -------
+        Signal
+            Items in between.
+
+        """
+        inside = Signal(range(capacity + 2), name=f"{name}_inside")
+        follow = self.free(f"{name}_follow")
+        follows = Signal(name=f"{name}_follows")
+        ahead = Signal(range(capacity + 2), name=f"{name}_ahead")
+        followed = Signal(Shape.cast(item.shape()), name=f"{name}_followed")
+        starts = Signal(name=f"{name}_starts")
+        m.d.comb += [
+            # What passes through at once is compared at once.
+            starts.eq(put & follow & ~follows & ~(take & (inside == 0))),
+            Assert(inside <= capacity),
+            Cover(take & follows & (ahead == 0)),
+            Cover(inside == capacity),
+        ]
+        m.d.sync += inside.eq(inside + put - take)
+        with m.If(starts):
+            m.d.sync += [follows.eq(1), followed.eq(item), ahead.eq(inside - take)]
+        with m.Elif(follows & take):
+            m.d.sync += ahead.eq(ahead - 1)
+            with m.If(ahead == 0):
+                m.d.sync += follows.eq(0)
+        with m.If(take):
+            # An item may come out in the cycle in which it goes in.
+            m.d.comb += Assert((inside != 0) | put)
+            with m.If(follows & (ahead == 0)):
+                m.d.comb += Assert(result == followed)
+            with m.If((inside == 0) & put):
+                m.d.comb += Assert(result == item)
+        return inside
+
+    def check_soon(self, m: Module, waiting: Any, served: Any, *, within: int, name: str) -> None:
+        """Assert that ``waiting`` is never without ``served`` for more than ``within`` cycles."""
+        late = Signal(range(within + 2), name=f"{name}_late")
+        m.d.comb += Assert(late <= within)
+        with m.If(waiting & ~served):
+            m.d.sync += late.eq(late + 1)
+        with m.Else():
+            m.d.sync += late.eq(0)
+
+
+def _value(payload: Any) -> Any:
+    return payload.as_value() if hasattr(payload, "as_value") else payload
+
+
+def _width(payload: Any) -> int:
+    return len(_value(payload))

@@ -1,0 +1,101 @@
+"""Turns a proof's harness into models, in a process of its own that sees planted bugs."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from ginseng.bench.errors import BenchError
+from ginseng.bench.formal.proof import Proof, load_proofs
+from ginseng.soc.yosys import run_scripts
+
+__all__ = ["AIGER", "SMT2", "elaborate", "write_models"]
+
+#: The files that `write_models` leaves: for ABC, and for smtbmc.
+AIGER, SMT2 = "design.aig", "design.smt2"
+
+#: One flat module of registers and gates; memories become registers.
+_FLATTEN = """
+read_rtlil design.il
+hierarchy -check -top top
+proc
+flatten
+opt_clean
+{cut}
+memory -nordff
+setundef -undriven -anyseq
+opt -fast
+async2sync
+"""
+_SMT2 = """
+chformal -early
+dffunmap
+opt_clean
+write_smt2 -wires design.smt2
+"""
+_AIGER = """
+chformal -cover -remove
+opt_clean
+dffunmap
+opt -fast
+techmap
+opt -fast
+simplemap
+dffunmap
+aigmap
+setundef -undriven -anyseq
+opt_clean
+write_aiger -zinit design.aig
+"""
+
+
+def elaborate(file: Path, name: str, place: Path, environment: Mapping[str, str]) -> None:
+    """Write ``design.il`` of a proof into ``place``, in a process with ``environment``.
+
+    Raises
+    ------
+    BenchError
+        If the harness does not elaborate.
+
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(file.resolve()), name, str(place)],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"Proof {name!r} does not elaborate:\n{done.stderr.strip()[-2000:]}")
+
+
+def write_models(proof: Proof, place: Path, *, aiger: bool) -> None:
+    """Write the models of ``design.il``: for smtbmc, and for ABC if ``aiger``.
+
+    Raises
+    ------
+    YosysError
+        If Yosys fails, or the design has a latch or a loop.
+
+    """
+    cut = "".join(f"cutpoint w:{pattern}\n" for pattern in proof.cut)
+    start = _FLATTEN.format(cut=cut)
+    scripts = {"smt2": start + _SMT2}
+    if aiger:
+        scripts["aiger"] = start + _AIGER
+    run_scripts(scripts, place, timeout=proof.timeout)
+
+
+def _main(file: str, name: str, place: str) -> None:
+    (proof,) = (proof for proof in load_proofs(Path(file)) if proof.name == name)
+    harness = proof.harness()
+    # Inputs are known only once the harness is built.
+    module = harness.elaborate(None)
+    text = rtlil.convert(module, name="top", ports=harness.inputs)
+    (Path(place) / "design.il").write_text(text)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
