@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ginseng.compiler import CompiledModel
 from ginseng.driver import open_board
@@ -53,7 +52,7 @@ class Region:
         if self._session is None:
             board = self._open.enter_context(open_board(self._board, config=program.config))
             self._session = self._open.enter_context(local_session(board, program))
-        arrays: list[NDArray[np.float32]] = [np.from_dlpack(tensor) for tensor in tensors]
+        arrays = [np.asarray(np.from_dlpack(tensor), np.float32) for tensor in tensors]
         inputs = {p.name: array for p, array in zip(program.inputs, arrays, strict=False)}
         results = self._session.infer(inputs)
         named = results if isinstance(results, dict) else {program.outputs[0].name: results}
