@@ -7,13 +7,14 @@ turns calls into `FloatNode` objects, or folds them into the node that they foll
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.slope import Slope
 
 if TYPE_CHECKING:
     from ginseng.compiler.quantise import Scales
@@ -105,14 +106,44 @@ class FloatNode(ABC):
         Of one sample.
     clip : tuple of float or None
         Bounds of the activation that was absorbed.
+    slope : tuple of float or None
+        Of the leaky rectifier that was absorbed before those bounds: one for all channels, or one
+        for each.
 
     """
+
+    #: Whether a leaky rectifier can become part of it.
+    bends: ClassVar[bool] = False
 
     name: str
     inputs: list[str]
     output: str
     shape: tuple[int, ...]
     clip: tuple[float, float] | None = None
+    slope: tuple[float, ...] | None = None
+
+    def integer_slope(self, output: Value) -> Slope | None:
+        """Return the absorbed rectifier in integers of ``output``.
+
+        Raises
+        ------
+        CompilerError
+            If their zero point is not 0, where the core bends.
+
+        """
+        if self.slope is None:
+            return None
+        if output.zero:
+            raise CompilerError(
+                f"Node {self.name}: it is a leaky rectifier, and the zero point of its result is "
+                f"{output.zero}, not 0; quantise the activations of the model symmetrically"
+            )
+        return Slope.nearest(self.slope)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether no activation was absorbed yet."""
+        return self.clip is None and self.slope is None
 
     def absorb_clip(self, lo: float, hi: float) -> None:
         """Make an activation part of this node."""
@@ -139,6 +170,8 @@ class LinearFloatNode(FloatNode):
         already.
 
     """
+
+    bends = True
 
     weight: NDArray[np.float64] = field(repr=False)
     bias: NDArray[np.float64] = field(repr=False)

@@ -144,6 +144,16 @@ class Rescale:
         """Return whether every tuple has one number, or one for each of ``channels``."""
         return all(len(t) in (1, channels) for t in (self.multiplier, self.offset, self.shift))
 
+    def reach(self, lo: int, hi: int) -> tuple[int, int]:
+        """Return the least and greatest result for ``v`` in ``lo .. hi``."""
+        rounding = 1 << self.before - 1 if self.before else 0
+        ends = [
+            ((v + rounding >> self.before) * np.array(self.multiplier, object) + self.offset)
+            >> np.array(self.shift, object)
+            for v in (lo, hi)
+        ]
+        return int(min(ends[0])), int(max(ends[1]))
+
     def worst_case(self, bounds: NDArray[np.int64]) -> int:
         """Return a bound of every intermediate result.
 

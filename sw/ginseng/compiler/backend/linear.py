@@ -15,6 +15,7 @@ from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
 from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 
@@ -25,6 +26,9 @@ _PAD_LIMIT = 15
 #: Tilings that are tried out instruction by instruction after formulae have ranked them.
 _TRIALS = 12
 _STRIDE_LIMIT = (1 << 16) - 1
+
+#: Count, and the steps of destination, source and weight.
+_Dim = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class _Linear:
     ) -> None:
         core = layer.config
         self.layer, self.g, self.t, self.border = layer, geometry, tiling, border
-        self.passes, self.vectors = requantise.passes, len(requantise.vectors)
+        self.requantise, self.vectors = requantise, len(requantise.vectors)
         self.row_parts = _parts(geometry.out_height, tiling.rows)
         self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
         self._known_pairs: dict[
@@ -88,7 +92,9 @@ class _Linear:
         pairs = max(len(self._pairs(o, c)[0]) for o in self.out_parts for c, _ in self.steps[o])
         size = pairs * tiling.kernel_rows * geometry.kernel[1]
         self.wgt = Slots(0, size, tiling.wgt_slots)
-        self.acc = Slots(0, tiling.rows * geometry.out_width * tiling.out_blocks, tiling.acc_slots)
+        area = tiling.rows * geometry.out_width * tiling.out_blocks
+        self.acc = Slots(0, area, tiling.acc_slots)
+        self.copy = area * tiling.acc_slots
         held = self.vectors * tiling.out_blocks
         self.held = Slots(
             core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
@@ -281,7 +287,7 @@ class _Linear:
 
     def _pair_dims(
         self, o: _Part, c: _Part, pairs: Uops, area: int, block: int, taps: int
-    ) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]:
+    ) -> tuple[list[_Dim], list[_Dim]]:
         """Return the pairs of blocks as dimensions, input and output; none if irregular."""
         count = len(pairs.dst)
         if count == o.size * c.size:
@@ -318,7 +324,7 @@ class _Linear:
                     )
         return found
 
-    def _loops(self, dims: list[tuple[int, int, int, int]]) -> tuple[int, int]:
+    def _loops(self, dims: list[_Dim]) -> tuple[int, int]:
         """Return the two dimensions that leave the fewest micro-ops; the first such pair."""
         core = self.layer.config
         limits = [core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT)]
@@ -334,19 +340,21 @@ class _Linear:
     def _requantise(self, r: _Part, o: _Part, acc: int) -> None:
         """Turn sums into results: ALU passes with one and the same walk."""
         stream, area = self.layer.stream, r.size * self.g.out_width
-        loops = Loop(o.size, dst=area, src=1), Loop(area, dst=1)
         held = acc
         if self.constants is not None:
             held, fresh = self.held.get(o)
             if fresh:
                 first, count = self.vectors * o.begin, self.vectors * o.size
                 stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
-        for step in self.passes:
-            src = held + step.vector * o.size
-            if step.regional:
-                self._add_regions(r, o, acc, src)
-            else:
-                stream.alu(step.op, Uops.one(acc, src), *loops, imm=step.imm)
+        self.requantise.emit(
+            stream,
+            sums=acc,
+            copy=self.copy,
+            constants=held,
+            blocks=o.size,
+            area=area,
+            add_regions=lambda src: self._add_regions(r, o, acc, src),
+        )
 
     def _add_regions(self, r: _Part, o: _Part, acc: int, src: int) -> None:
         """Add to each region of the border its vector of biases, which start at ``src``."""
@@ -379,9 +387,10 @@ def lower_linear(
     dilation: tuple[int, int] = (1, 1),
     upsample: tuple[int, int] = (1, 1),
     groups: int = 1,
+    slope: Slope | None = None,
     pad_value: int = 0,
 ) -> None:
-    """Emit ``clip(rescale(conv(x, weight) + bias))``.
+    """Emit ``clip(slope(rescale(conv(x, weight) + bias)))``.
 
     Parameters
     ----------
@@ -405,6 +414,8 @@ def lower_linear(
         Down, across: how far the image is spread before, with zeros between its pixels.
     groups : int
         Of channels that meet only each other.
+    slope : Slope or None
+        A leaky rectifier of the results.
     pad_value : int
         What stands in the padding.
 
@@ -434,7 +445,7 @@ def lower_linear(
         for n in (0, 1)
     )
     border = Border(weight, bias, pad_value, (down, across))
-    requantise = Requantise(core, layer.blocks(outputs), border.biases, rescale, clip)
+    requantise = Requantise(core, border.biases, rescale, clip, slope=slope)
     geometry = Geometry(
         in_blocks=layer.blocks(channels),
         out_blocks=layer.blocks(outputs),
@@ -448,6 +459,7 @@ def lower_linear(
         dilation=dilation,
         passes=len(requantise.passes),
         vectors=len(requantise.vectors),
+        copies=requantise.copies,
         upsample=upsample,
         spans=spans,
     )
@@ -456,7 +468,8 @@ def lower_linear(
             f"it reads {geometry.right} columns beyond the image; pad the input"
         )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
-    layer.fits(out_width + geometry.vectors, Memory.ACC, "one row of results")
+    needed = (1 + geometry.copies) * out_width + geometry.vectors
+    layer.fits(needed, Memory.ACC, "one row of results")
     tilings = best_tilings(geometry, core, layer.model, _TRIALS)
     if not tilings:
         raise layer.node.refuse(

@@ -19,7 +19,8 @@ _FACTOR_LIMIT = 1 << 14
 class Geometry:
     """A convolution in elements: channels are counted in blocks.
 
-    ``passes`` ALU passes over the results follow it, which read ``vectors`` constants per channel.
+    ``passes`` ALU passes over the results follow it, which read ``vectors`` constants per channel
+    and need ``copies`` areas beside the results.
 
     Attributes
     ----------
@@ -43,6 +44,7 @@ class Geometry:
     dilation: tuple[int, int]
     passes: int
     vectors: int
+    copies: int
     upsample: tuple[int, int]
     spans: tuple[tuple[int, int], ...]
 
@@ -164,8 +166,8 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
         for rows in splits(g.out_height):
             area = rows * g.out_width * out_blocks
             tiles = groups * _count(g.out_height, rows)
-            acc_slots = min(2, tiles, room // area)
-            if not acc_slots or rows * g.out_width >= _FACTOR_LIMIT:
+            acc_slots = min(2, tiles, room // area - g.copies)
+            if acc_slots < 1 or rows * g.out_width >= _FACTOR_LIMIT:
                 continue
             for kernel_rows in splits(g.kernel[0]):
                 line = g.tile_rows(rows, kernel_rows) * g.pitch
