@@ -122,6 +122,11 @@ class FloatNode(ABC):
     clip: tuple[float, float] | None = None
     slope: tuple[float, ...] | None = None
 
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Values that should have one scale, if the compiler chooses it."""
+        return ()
+
     def integer_slope(self, output: Value) -> Slope | None:
         """Return the absorbed rectifier in integers of ``output``.
 
@@ -259,6 +264,11 @@ class Network:
         while value in self._aliases:
             value = self._aliases[value]
         return value
+
+    def is_flattened(self, value: str) -> bool:
+        """Return whether ``value`` is an image of more than one pixel by another name."""
+        shape = self._shapes[self.resolve(value)]
+        return len(self._shapes[value]) == 2 and max(shape[2:], default=1) > 1
 
     def alias(self, value: str, other: str) -> None:
         """Make ``value`` another name for ``other``."""

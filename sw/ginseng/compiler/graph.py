@@ -130,6 +130,13 @@ class Node(ABC):
 
         """
 
+    def placed(self, inputs: Sequence[Value], block: int) -> Mapping[int, int]:
+        """Return which inputs are parts of the output as they are, and their first blocks there.
+
+        Their producers store them in place; blocks have ``block`` channels.
+        """
+        return {}
+
     @abstractmethod
     def lower(self, inputs: Sequence[Value], layer: "Layer") -> None:
         """Emit the instructions of this node through ``layer`` (`ginseng.compiler.backend`)."""

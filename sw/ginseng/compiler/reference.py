@@ -133,6 +133,11 @@ def _add(node: Any, *operands: Integers) -> Integers:
     return shifted if node.slope is None else _bend(node.slope, shifted)
 
 
+def _concat(node: Any, *operands: Integers) -> Integers:
+    parts = [_rescale(r, _image(x)) for r, x in zip(node.rescales, operands, strict=True)]
+    return np.concatenate(parts, 1)
+
+
 def _clip(node: Any, x: Integers) -> Integers:
     return _image(x)
 
@@ -193,6 +198,7 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "add": _add,
     "requantise": _add,
     "clip": _clip,
+    "concat": _concat,
     "leaky_relu": _add,
     "max_pool": _max_pool,
     "average_pool": _average_pool,

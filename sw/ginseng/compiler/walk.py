@@ -217,7 +217,12 @@ class Walk:
             raise CompilerError(
                 f"Node {node} ({operator or op}): {op} is not supported; leave it out of the model"
             )
-        arguments = tuple(self._argument(a) for a in value.args)
+        if op == "relax.nn.dropout":
+            # At inference it is its input, and a mask that nobody uses.
+            self._tuples[variable] = list(value.args)
+            return
+        operands = [o for a in value.args for o in self._fields(a)]
+        arguments = tuple(self._argument(o) for o in operands)
         if arguments and isinstance(arguments[0], np.ndarray) and op in _ON_CONSTANTS:
             self._fold(variable, op, value, arguments)
             return
@@ -238,9 +243,15 @@ class Walk:
                 args=tuple(a for a in arguments if a is not None),
                 shape=self._shape(variable, value_name),
                 attributes=_attributes(value.attrs),
-                steps={n: self._steps[a] for n, a in enumerate(value.args) if a in self._steps},
+                steps={n: self._steps[o] for n, o in enumerate(operands) if o in self._steps},
             )
         )
+
+    def _fields(self, value: Any) -> list[Any]:
+        """Return what a tuple holds; anything else holds itself."""
+        if isinstance(value, self._relax.Tuple):
+            return list(value.fields)
+        return self._tuples.get(value, [value]) if isinstance(value, self._relax.Var) else [value]
 
     def _fold(self, variable: Any, op: str, value: Any, arguments: tuple[Any, ...]) -> None:
         """Compute an operator of a constant; of a dequantised one the steps go with it."""

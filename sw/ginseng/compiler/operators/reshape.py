@@ -29,6 +29,6 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
 
 OPERATOR = Operator(
     "reshape",
-    ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", "relax.nn.dropout"),
+    ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims"),
     _recognise,
 )
