@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ginseng.benchmarks import compiler as subject
 from ginseng.benchmarks.errors import BenchmarkError
-from ginseng.benchmarks.networks import NETWORKS, NetworkBuilder, pictures
+from ginseng.benchmarks.networks import NETWORKS, NetworkBuilder, evaluate_onnx, pictures
 from ginseng.benchmarks.session_cost import SetupCost
 
 pytestmark = pytest.mark.tvm
@@ -53,6 +53,13 @@ def test_a_layer_without_norm_is_normalised_by_its_weights():
     (result,) = ReferenceEvaluator(network.model).run(None, {"image": network.calibration[:1]})
     assert [n.op_type for n in network.model.graph.node] == ["Conv"]
     assert 0.4 < result.std() < 2
+
+
+def test_results_are_what_onnx_makes_of_the_samples():
+    network = small_network()
+    (one,) = evaluate_onnx(network.model, network.samples[1:])
+    assert network.results.shape == (2, 10)
+    np.testing.assert_allclose(network.results[1], one, rtol=1e-3, atol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_network_and_pictures():
@@ -100,6 +107,7 @@ def test_a_row_has_every_number_of_its_network():
     assert row["ms_100_mhz"] == pytest.approx(row["cycles"] / 1e5)
     assert row["images_per_second_250_mhz"] == pytest.approx(250e6 / row["cycles"])
     assert 0 < row["utilisation"] < 1
+    assert 25 < row["snr_db"] < 45
     assert row["setup_bytes"] <= row["bytes"]
     assert any("360 samples" in line for line in lines)
 

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from math import log10
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
 from ginseng.benchmarks.errors import BenchmarkError
 from ginseng.benchmarks.networks import NETWORKS, Network
@@ -92,8 +92,9 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
         table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead`` of
         protection, all modelled; milliseconds and images per second at two clocks; ``setup_bytes``
         and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images`` they are a tenth
-        of the whole; ``samples`` that ran, whether they are ``bit_exact`` against NumPy, and the
-        accuracies of float model and device where samples have labels.
+        of the whole; ``samples`` that ran, whether they are ``bit_exact`` against NumPy, signal to
+        noise of the device's outputs against the float network's in ``snr_db``, and the accuracies
+        of both where samples have labels.
 
     """
     config = SystemConfig()
@@ -133,7 +134,8 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
         "setup_images": setup.images(cycles),
         "samples": len(network.samples),
         "bit_exact": exact,
-        "accuracy_float": _accuracy(network, _float(network)),
+        "snr_db": _decibels(network.results, outputs),
+        "accuracy_float": _accuracy(network, network.results),
         "accuracy_device": _accuracy(network, outputs),
     }
 
@@ -164,16 +166,11 @@ def _run(
     return outputs, bool(np.array_equal(outputs, expected))
 
 
-def _float(network: Network) -> NDArray[np.float32]:
-    """Return the float model's outputs, evaluated by onnx itself."""
-    if network.labels is None:
-        return np.empty(0, np.float32)
-    evaluator = ReferenceEvaluator(network.model)
-    outputs = [
-        np.asarray(evaluator.run([network.output], {network.input: x[None]}))
-        for x in network.samples
-    ]
-    return np.concatenate([output[0] for output in outputs])
+def _decibels(exact: NDArray[np.float32], got: NDArray[np.float32]) -> float | None:
+    """Return signal over noise, None without noise."""
+    noise = float(np.square(got - exact, dtype=np.float64).sum())
+    signal = float(np.square(exact, dtype=np.float64).sum())
+    return 10 * log10(signal / noise) if noise else None
 
 
 def _accuracy(network: Network, outputs: NDArray[np.float32]) -> float | None:

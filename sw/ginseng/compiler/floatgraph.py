@@ -231,7 +231,8 @@ class Network:
     ----------
     nodes : list of FloatNode
     grids : dict of str to Grid
-        Of the values that the model itself quantises; empty if it leaves that to the compiler.
+        Of the values that the model itself quantises, and of all that it dequantises; empty if it
+        leaves that to the compiler.
 
     """
 
@@ -247,6 +248,7 @@ class Network:
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
+        self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
         for value in (*outputs, *(a for c in calls for a in c.args if isinstance(a, str))):
@@ -259,6 +261,10 @@ class Network:
         """Return the shape of a value, batch included."""
         return self._shapes[value]
 
+    def is_read_once(self, value: str) -> bool:
+        """Return whether nothing but one call uses ``value``."""
+        return self._uses[value] == 1
+
     def resolve(self, value: str) -> str:
         """Return the value that ``value`` is another name for."""
         while value in self._aliases:
@@ -269,6 +275,14 @@ class Network:
         """Return whether ``value`` is an image of more than one pixel by another name."""
         shape = self._shapes[self.resolve(value)]
         return len(self._shapes[value]) == 2 and max(shape[2:], default=1) > 1
+
+    def is_dequantised(self, value: str) -> bool:
+        """Return whether ``value`` is made of integers, not of the floats before quantisation."""
+        while value in self._aliases:
+            if value in self.grids:
+                return True
+            value = self._aliases[value]
+        return False
 
     def alias(self, value: str, other: str) -> None:
         """Make ``value`` another name for ``other``."""

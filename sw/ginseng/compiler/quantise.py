@@ -20,6 +20,8 @@ __all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
+#: Beyond every shift of weights.
+_FINEST: Final = 64
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Scales:
         return Value(name=name, shape=shape, shift=self.shift(name))
 
     def weights(self, weight: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the shift of each output channel of a layer's weights."""
+        """Return the shift of a layer's weights, or one for each output channel."""
         return weight_shifts(weight, self._weights)
 
     def linear(self, node: LinearFloatNode, source: Value) -> Linear:
@@ -140,27 +142,27 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
     shifts = scales.weights(node.weight)
-    together = (shifts == shifts[0]).all()
+    # One scale for all channels follows the channel that needs the most room.
+    alike = len(shifts) == 1
     biased = node.bias != 0
-    # A bias far greater than the products beside it: coarser weights lose nothing visible.
-    room = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))).astype(np.int64)
-    shifts[biased] = np.minimum(shifts[biased], room - source.shift)
+    if biased.any():
+        # A bias far greater than the products beside it: coarser weights lose nothing visible.
+        finest = np.full(len(node.bias), _FINEST)
+        finest[biased] = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))) - source.shift
+        shifts = np.minimum(shifts, finest.min() if alike else finest)
     while True:
-        if together:
-            shifts[:] = shifts.min()
         output = scales.value(node, limit=source.shift + int(shifts.min()))
         shifts = np.minimum(shifts, output.shift + SHIFT_LIMIT - source.shift)
         weight = quantise_weights(node.weight, shifts)
         bias = np.rint(np.ldexp(node.bias, source.shift + shifts)).astype(np.int32)
-        right = [int(shift) for shift in source.shift + shifts - output.shift]
-        rescale = Rescale.shifted(*(right[:1] if together else right))
+        rescale = Rescale.shifted(*(int(s) for s in source.shift + shifts - output.shift))
         # Padding is 0. Only the finished sum must fit: additions before it may wrap, for they
         # are exact modulo 2**32.
         reach = sum_bounds(weight, bias, min(source.lo, 0), max(source.hi, 0))
         wide = reach + np.array(rescale.offset) >= ACC_LIMIT
         if not wide.any():
             return Linear(weight, bias, rescale, output)
-        shifts = shifts - wide
+        shifts = shifts - (wide.any() if alike else wide)
 
 
 def integer_graph(network: Network, scales: Scales) -> Graph:
@@ -174,7 +176,11 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
     """
     for float_node in network.nodes:
         scales.tie(float_node.tied)
-    values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
+    values = {}
+    for name, shape in network.inputs.items():
+        image = network.images.get(name)
+        value = scales.input(name, image or shape[1:])
+        values[name] = replace(value, shape=shape[1:], image=image)
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}
@@ -183,12 +189,9 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         node = float_node.quantise([values[name] for name in float_node.inputs], scales)
         shape = shapes.get(node.output.name)
         if shape is not None and shape != node.output.shape:
-            if max(node.output.extents[1:]) > 1:
-                raise node.refuse(
-                    f"the output {node.output.shape} is flattened to {shape} at the end; end the "
-                    "model before that, the owner can flatten"
-                )
-            node = replace(node, output=replace(node.output, shape=shape))
+            # The owner flattens an image; a vector is one pixel by any name.
+            image = node.output.extents if max(node.output.extents[1:]) > 1 else None
+            node = replace(node, output=replace(node.output, shape=shape, image=image))
         values[node.output.name] = node.output
         nodes.append(node)
     return Graph(

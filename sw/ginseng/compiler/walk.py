@@ -7,6 +7,7 @@ import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call
+from ginseng.compiler.importers.padding import padding_attributes
 from ginseng.compiler.importers.source import Named
 
 __all__ = ["Walk"]
@@ -68,6 +69,7 @@ class Walk:
         from tvm import ir, relax, tirx
 
         self._relax = relax
+        self._module = module
         self._constant = ir.GenericConst
         self._number = (tirx.FloatImm, tirx.IntImm)
         function = module["main"]
@@ -226,8 +228,11 @@ class Walk:
         if arguments and isinstance(arguments[0], np.ndarray) and op in _ON_CONSTANTS:
             self._fold(variable, op, value, arguments)
             return
+        attributes = _attributes(value.attrs)
         if op == "relax.call_tir" and operator in _PRIMITIVES:
             op, arguments = self._primitive(value, operator, op, arguments)
+        if op == "relax.pad":
+            op, attributes = self._padding(variable, value, arguments)
         if not isinstance(variable.ty, relax.TensorType):
             raise CompilerError(
                 f"Node {node} ({operator or op}): the core cannot do {op.removeprefix('relax.')}, "
@@ -242,7 +247,7 @@ class Walk:
                 output=value_name,
                 args=tuple(a for a in arguments if a is not None),
                 shape=self._shape(variable, value_name),
-                attributes=_attributes(value.attrs),
+                attributes=attributes,
                 steps={n: self._steps[o] for n, o in enumerate(operands) if o in self._steps},
             )
         )
@@ -293,6 +298,18 @@ class Walk:
             if name.rstrip("0123456789") == primitive:
                 return f"relax.{primitive}", tuple(self._argument(a) for a in value.args[1].fields)
         return op, arguments
+
+    def _padding(
+        self, variable: Any, value: Any, arguments: tuple[Any, ...]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the Relax operator and attributes of a padding's loop nest."""
+        source = value.args[1].fields[0]
+        found = padding_attributes(
+            self._module[value.args[0]],
+            self._shape(source, str(arguments[0])),
+            self._shape(variable, str(arguments[0])),
+        )
+        return "relax.nn.pad", found or {"pad_mode": "something else than a constant"}
 
     def _output(self, result: Any) -> str:
         name = self._names.get(result)

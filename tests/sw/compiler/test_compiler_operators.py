@@ -1,4 +1,4 @@
-"""Each operator from ONNX through TVM: exact on the device, near its float evaluation by onnxruntime."""
+"""Each operator from ONNX through TVM: exact on the device, near onnxruntime's floats."""
 
 import numpy as np
 import onnxruntime

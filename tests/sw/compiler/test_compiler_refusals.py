@@ -102,12 +102,6 @@ def wide_pool(build):
     return build.model((1, 4, 900), {"y": (1, 2, 898)})
 
 
-def overflow(build):
-    build.constant(np.full((1, 140_000), 0.99), "w")
-    build.add("Gemm", ["x", "w"], "y", transB=1)
-    return build.model((140_000,), {"y": (1,)})
-
-
 def unused_input(build):
     build.conv("x", "y", 8, 3)
     model = build.model(SHAPE, {"y": (8, 8, 8)})
@@ -142,7 +136,6 @@ CASES = [
     (wide_padding, "y.node", "pad the input"),
     (wide_rows, "y.node", "smaller images"),
     (wide_pool, "y.node", "smaller images"),
-    (overflow, "y.node", "split its reduction"),
     (unused_input, "z", "remove it"),
     (identity, "net", "at least one node"),
     (invalid, "ONNX model", "nobody"),

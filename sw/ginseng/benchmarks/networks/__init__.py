@@ -6,24 +6,31 @@ from typing import Final
 import onnx
 
 from ginseng.benchmarks.digits import MODEL, load_digits, split
-from ginseng.benchmarks.networks.builder import Network, NetworkBuilder, pictures
+from ginseng.benchmarks.networks.builder import (
+    Network,
+    NetworkBuilder,
+    evaluate_onnx,
+    pictures,
+)
 from ginseng.benchmarks.networks.dcgan import dcgan
 from ginseng.benchmarks.networks.mobilenet import mobilenet_v1
 from ginseng.benchmarks.networks.resnet import residual, resnet18, resnet32, resnet34
 from ginseng.benchmarks.networks.vgg import vgg9
 from ginseng.benchmarks.networks.yolo import tiny_yolo
 
-__all__ = ["NETWORKS", "Network", "NetworkBuilder", "pictures"]
+__all__ = ["NETWORKS", "Network", "NetworkBuilder", "evaluate_onnx", "pictures"]
 
 
 def digits() -> Network:
     """Return the demo's network, trained on real digits, with the 360 that were held back."""
     training, held = split(load_digits())
+    model = onnx.load_from_string(MODEL.read_bytes())
     return Network(
         name="digits",
-        model=onnx.load_from_string(MODEL.read_bytes()),
+        model=model,
         calibration=training.images[:256],
         samples=held.images,
+        results=evaluate_onnx(model, held.images),
         labels=held.labels,
     )
 
