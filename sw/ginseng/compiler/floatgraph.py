@@ -314,6 +314,11 @@ class Network:
         node.output = call.output
         self._producers[call.output] = node
 
+    def drop(self, node: FloatNode) -> None:
+        """Remove a node that the only reader of its result does without."""
+        self.nodes.remove(node)
+        del self._producers[node.output]
+
     def _unique(self, name: str) -> str:
         """Return ``name``, with a number if a node has it already."""
         taken = {node.name for node in self.nodes}

@@ -177,10 +177,10 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
     for float_node in network.nodes:
         scales.tie(float_node.tied)
     values = {}
-    for name, shape in network.inputs.items():
+    for name, (_, *dims) in network.inputs.items():
         image = network.images.get(name)
-        value = scales.input(name, image or shape[1:])
-        values[name] = replace(value, shape=shape[1:], image=image)
+        value = scales.input(name, image or tuple(dims))
+        values[name] = replace(value, shape=tuple(dims), image=image)
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}
@@ -190,8 +190,9 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         shape = shapes.get(node.output.name)
         if shape is not None and shape != node.output.shape:
             # The owner flattens an image; a vector is one pixel by any name.
-            image = node.output.extents if max(node.output.extents[1:]) > 1 else None
-            node = replace(node, output=replace(node.output, shape=shape, image=image))
+            extents = node.output.extents
+            flattened = extents if max(extents[1:]) > 1 else None
+            node = replace(node, output=replace(node.output, shape=shape, image=flattened))
         values[node.output.name] = node.output
         nodes.append(node)
     return Graph(

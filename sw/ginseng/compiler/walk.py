@@ -14,7 +14,7 @@ __all__ = ["Walk"]
 
 #: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
 #: names of these.
-_PRIMITIVES: Final = {"Clip": ("maximum", "minimum")}
+_PRIMITIVES: Final = {"Clip": ("maximum", "minimum"), "Pad": ("pad",)}
 #: What is computed here where the operand is a held constant.
 _ON_CONSTANTS: Final = (
     "relax.quantize",

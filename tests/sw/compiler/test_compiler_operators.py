@@ -1,10 +1,14 @@
 """Each operator from ONNX through TVM: exact on the device, near onnxruntime's floats."""
 
+from functools import partial
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from ginseng.compiler import compile_model
+from ginseng.program import dumps, loads
 
 pytestmark = pytest.mark.tvm
 SHAPE = (20, 9, 8)
@@ -130,6 +134,37 @@ def large_kernel(size):
     return make
 
 
+def integers(build, name, *values):
+    build.constants.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+    return name
+
+
+def padded(build, *, fill=0.0, then_conv=True):
+    pads = integers(build, "pads", 0, 0, 1, 2, 0, 0, 3, 0)
+    x = build.add("Pad", ["x", pads, build.constant(np.array(fill), "fill")], "p")
+    if then_conv:
+        build.conv(x, "y", 18, 20, kernel=3, pad=0)
+        return build.model(SHAPE, {"y": (18, 11, 8)})
+    build.add("Relu", [x], "y")
+    return build.model(SHAPE, {"y": (20, 13, 10)})
+
+
+def resized(transformation, rounding):
+    def make(build):
+        factors = build.constant(np.array([1, 1, 2, 3]), "factors")
+        modes = {"coordinate_transformation_mode": transformation, "nearest_mode": rounding}
+        x = build.add("Resize", [conv(build), "", factors], "u", mode="nearest", **modes)
+        build.add("Relu", [x], "y")
+        return build.model(SHAPE, {"y": (20, 18, 24)})
+
+    return make
+
+
+def flattened(build):
+    build.add("Flatten", [conv(build)], "y")
+    return build.model(SHAPE, {"y": (20 * 9 * 8,)})
+
+
 CASES = {
     "depthwise convolution": depthwise,
     "grouped convolution": grouped,
@@ -167,6 +202,13 @@ CASES = {
     "max pooling, rounded up": alone(
         "MaxPool", kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1, shape=(20, 5, 4)
     ),
+    "padding before a convolution": padded,
+    "padding by a number before a convolution": partial(padded, fill=-0.7),
+    "padding": partial(padded, then_conv=False),
+    "padding by a number": partial(padded, fill=0.7, then_conv=False),
+    "upsampling, asymmetric": resized("asymmetric", "floor"),
+    "upsampling, half pixel": resized("half_pixel", "round_prefer_floor"),
+    "flattening at the end": flattened,
     "dilated max pooling": alone(
         "MaxPool", kernel_shape=[3, 2], dilations=[2, 3], shape=(20, 5, 5)
     ),
@@ -188,3 +230,24 @@ def test_an_operator_is_exact_and_near_its_float_evaluation(build, agrees, evalu
     noise = float(((got - expected) ** 2).mean() / (expected**2).mean())
     assert noise < 10 ** (-22 / 10)
     assert np.abs(got - expected).max() < 0.15 * np.abs(expected).max()
+
+
+def test_padding_costs_nothing_where_a_convolution_follows(build):
+    samples = np.random.default_rng(5).normal(0, 1, (2, *SHAPE)).astype(np.float32)
+    graph = compile_model(padded(build), {"x": samples}).graph
+    assert [node.kind for node in graph.nodes] == ["conv2d"]
+
+
+def test_an_image_that_comes_flattened_is_one_by_another_name(build, agrees, evaluate):
+    x = build.add("Reshape", ["x", integers(build, "shape", -1, *SHAPE)], "image")
+    build.add("Flatten", [build.conv(x, "c", 6, SHAPE[0])], "y")
+    model = build.model((20 * 9 * 8,), {"y": (6 * 9 * 8,)})
+    samples = np.random.default_rng(5).normal(0, 1, (3, 20 * 9 * 8)).astype(np.float32)
+    compiled = compile_model(model, {"x": samples})
+    (given,), (result,) = compiled.program.inputs, compiled.program.outputs
+    assert (given.shape, given.image) == ((1440,), SHAPE)
+    assert loads(dumps(compiled.program)) == compiled.program
+    agrees(compiled.graph, samples={"x": given.quantise(samples[:1])})
+    got = result.dequantise(evaluate(compiled.graph, {"x": given.quantise(samples)})["y"])
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": samples})[0]
+    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()

@@ -20,8 +20,10 @@ from ginseng.compiler.operators import (
     global_average_pool,
     leaky_relu,
     max_pool,
+    pad,
     requantise,
     reshape,
+    upsample,
 )
 
 __all__ = ["OPERATORS"]
@@ -39,6 +41,8 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     max_pool.OPERATOR,
     average_pool.OPERATOR,
     global_average_pool.OPERATOR,
+    pad.OPERATOR,
+    upsample.OPERATOR,
     reshape.OPERATOR,
     requantise.OPERATOR,
 )
