@@ -44,10 +44,10 @@ def torch(session: nox.Session) -> None:
 
 @nox.session
 def rtl(session: nox.Session) -> None:
-    """Run every VTA vector on the gates in Verilator; arguments go to `ginseng vta run`."""
-    session.install("-e.[rtl]")
-    cases = sorted(str(path) for path in Path("tests/vectors/vta").glob("*.npz"))
-    session.run("ginseng", "vta", "run", *cases, "--board", "rtl", *session.posargs)
+    """Try the gates at length in Verilator: programs, bus delays, errors, whole networks."""
+    session.install("-e.[demo,rtl]", *_group("test"))
+    args = session.posargs or ["-n", "2", "-v"]
+    session.run("pytest", "-m", "rtl or campaign", *args)
 
 
 @nox.session

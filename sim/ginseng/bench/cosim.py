@@ -1,5 +1,6 @@
 """The core in gates with a golden memory port around it: the bench of the TEC, and a board."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ _PAD_ROWS: Final = 30
 def core_model(
     core: CoreConfig, bus: BusConfig, *, strict_finish: bool = True, trace: Path | None = None
 ) -> Model:
-    """Return the core alone, with its memory port as pins.
+    """Return the core alone, with its memory port as pins; the window of ``bus`` is not its own.
 
     Raises
     ------
@@ -47,10 +48,11 @@ def core_model(
         If a tool that makes the model is missing or fails.
 
     """
+    known = replace(bus, window_base=0, window_bytes=BusConfig().window_bytes)
     return Model(
-        lambda: Core(core, bus, strict_finish=strict_finish),
+        lambda: Core(core, known, strict_finish=strict_finish),
         trace=trace,
-        recipe=f"Core {core} {bus} strict_finish={strict_finish}",
+        recipe=f"Core {core} {known} strict_finish={strict_finish}",
     )
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ginseng.bench.memory import REALISTIC, REFERENCE, MemoryModel
 from ginseng.benchmarks.errors import BenchmarkError
-from ginseng.benchmarks.reference import evaluate
 from ginseng.benchmarks.vta_layers import RESNET18, ConvLayer, conv_graph
 from ginseng.benchmarks.vta_units import Unit, conv_unit, units
 from ginseng.compiler import Graph, PlainImage, lower
+from ginseng.compiler.reference import evaluate
 from ginseng.driver import BareDriver
 from ginseng.driver.bare import read_counters
 from ginseng.driver.boards.rtl import RtlBoard

@@ -7,6 +7,7 @@ import numpy as np
 
 from ginseng.compiler import Graph, Value
 from ginseng.compiler.operators.conv2d import Conv2d
+from ginseng.compiler.rescale import Rescale
 
 __all__ = ["RESNET18", "ConvLayer", "conv_graph"]
 
@@ -82,7 +83,7 @@ def conv_graph(layer: ConvLayer) -> Graph:
         bias=rng.integers(-int(spread), int(spread), layer.channels_out, np.int32),
         strides=(layer.stride, layer.stride),
         padding=(layer.kernel // 2,) * 4,
-        shift=round(np.log2(spread / _SPREAD)),
+        rescale=Rescale.shifted(round(np.log2(spread / _SPREAD))),
     )
     size = layer.pixels * layer.stride
     image = Value(name="image", shape=(layer.channels_in, size, size), shift=0)

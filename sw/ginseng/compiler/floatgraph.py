@@ -226,7 +226,8 @@ class Network:
     ----------
     nodes : list of FloatNode
     grids : dict of str to Grid
-        Of the values that the model itself quantises; empty if it leaves that to the compiler.
+        Of the values that the model itself quantises, and of all that it dequantises; empty if it
+        leaves that to the compiler.
 
     """
 
@@ -259,6 +260,14 @@ class Network:
         while value in self._aliases:
             value = self._aliases[value]
         return value
+
+    def is_dequantised(self, value: str) -> bool:
+        """Return whether ``value`` is made of integers, not of the floats before quantisation."""
+        while value in self._aliases:
+            if value in self.grids:
+                return True
+            value = self._aliases[value]
+        return False
 
     def alias(self, value: str, other: str) -> None:
         """Make ``value`` another name for ``other``."""

@@ -192,7 +192,7 @@ def _multiplier(ratio: Fraction, bound: int, before: int, zero: int) -> tuple[in
 def sum_bounds(
     weight: NDArray[np.integer], bias: NDArray[np.integer], lo: int, hi: int
 ) -> NDArray[np.int64]:
-    """Return the magnitude that ``bias[o] + sum x * weight[o]`` can reach, ``x`` in ``lo .. hi``.
+    """Return how far from 0 ``bias[o] + sum x * weight[o]`` gets with ``x`` in ``lo .. hi``.
 
     Parameters
     ----------
@@ -208,4 +208,5 @@ def sum_bounds(
     positive, negative = flat.clip(0).sum(1), flat.clip(None, 0).sum(1)
     least = bias + positive * lo + negative * hi
     greatest = bias + positive * hi + negative * lo
-    return np.maximum(np.abs(least), np.abs(greatest))
+    reach: NDArray[np.int64] = np.maximum(np.abs(least), np.abs(greatest))
+    return reach

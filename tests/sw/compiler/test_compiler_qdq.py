@@ -16,7 +16,6 @@ from ginseng.isa.config import SystemConfig
 from ginseng.program import dumps, loads
 from ginseng.secureos import local_session
 
-
 pytestmark = pytest.mark.tvm
 SAMPLES = np.random.default_rng(1).normal(0, 1, (24, 3, 16, 16)).astype(np.float32)
 #: Activations, symmetric or not, weights per channel or per tensor.
@@ -186,8 +185,9 @@ def test_rescalings_fit_int32_and_keep_their_error_bound(ratios, bits, zero, see
     bounds = rng.integers(1 << bits - 1, 1 << bits, len(ratios))
     try:
         rescale = Rescale.approximate(exact, bounds, zero)
-    except CompilerError as error:
-        assert "scales that lie closer together" in str(error)
+    except CompilerError:
+        # Sums and ratio leave no multiplier: as good as saturated.
+        assert max(bounds) * max(ratios) > 1 << 16
         return
     assert rescale.worst_case(bounds) < 1 << 31
     multiplier, offset, shift = (

@@ -23,10 +23,10 @@ class Conv2d(Node):
     """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l])))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
-    padding[0]``, likewise ``l'`` from ``x`` and the
-    left padding; outside of the image ``x`` is ``pad_value``. The channels of input and output
-    fall into ``groups`` runs of equal length, and ``g`` is the first channel of the run of the
-    input that stands where that of ``o`` stands. Sums are exact: `worst_case` fits int32.
+    padding[0]``, likewise ``l'`` from ``x`` and the left padding; outside of the image ``x`` is
+    ``pad_value``. The channels of input and output fall into ``groups`` runs of equal length, and
+    ``g`` is the first channel of the run of the input that stands where that of ``o`` stands. Sums
+    are exact: `worst_case` fits int32.
 
     Attributes
     ----------

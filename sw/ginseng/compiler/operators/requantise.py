@@ -33,7 +33,12 @@ class FloatRequantise(FloatNode):
 
 def _grid(call: Call) -> Grid:
     """Return the scale and zero point of a call."""
-    scale, zero = (np.asarray(a) for a in call.args[1:3])
+    if not all(isinstance(a, np.ndarray) for a in call.args[1:3]):
+        raise call.refuse(
+            "its scale or zero point is computed; make both constants: quantise statically, with "
+            "calibration data"
+        )
+    scale, zero = call.args[1:3]
     kind = str(call.attr("out_dtype") if call.op == "relax.quantize" else zero.dtype)
     if scale.dtype.kind != "f" or scale.size != 1 or zero.size != 1:
         raise call.refuse(
@@ -67,7 +72,13 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
                 "its scale or zero point is not that of the QuantizeLinear before it; make both "
                 "alike"
             )
+        network.grids[call.output] = grid
     elif network.grids.setdefault(value, grid) != grid:
+        if not network.is_dequantised(source):
+            raise call.refuse(
+                "another QuantizeLinear quantises the same value in another scale; a value has one "
+                "scale"
+            )
         network.grids[call.output] = grid
         return FloatRequantise(
             name=call.name, inputs=[source], output=call.output, shape=call.sample_shape()
