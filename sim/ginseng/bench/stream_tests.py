@@ -4,19 +4,16 @@ What Amaranth's RFC 61 demands of a stream: valid does not wait for ready, and d
 the item is taken; the payload holds until then; no item is lost, made up, or doubled.
 """
 
-import json
-import os
 import random
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
 
-from ginseng.bench.streams import CASES_VARIABLE
+from ginseng.bench.vpi import read_plan
 
 __all__ = ["Pattern", "drain", "feed", "start"]
 
@@ -159,7 +156,7 @@ async def _run(dut: Any, case: dict[str, Any], pattern: Pattern) -> None:
 @cocotb.parametrize(pattern=_PATTERNS)
 async def every_stream_keeps_the_rules(dut: Any, pattern: Pattern) -> None:
     """Nothing is lost, doubled or changed, whoever pauses."""
-    cases = json.loads(Path(os.environ[CASES_VARIABLE]).read_text())
+    cases = read_plan()
     for case in cases:
         for port, value in case["constants"].items():
             getattr(dut, f"{case['name']}__{port}").value = value

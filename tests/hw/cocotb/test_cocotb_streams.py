@@ -3,9 +3,12 @@
 import random
 
 import pytest
-from amaranth.lib import data
+from amaranth import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from ginseng.bench.streams import CASES_VARIABLE, StreamCase, StreamTop, write_cases
+from ginseng.bench.errors import BenchError
+from ginseng.bench.streams import StreamCase, StreamTop, stream_plan
 from ginseng.bench.vpi import run_tests
 from ginseng.bus.burst import Cut, Rows
 from ginseng.bus.realign import Pack, Place
@@ -257,10 +260,58 @@ CASES = (
 
 def test_streams_lose_double_and_change_nothing_under_any_pattern(tmp_path):
     cases = [make() for make in CASES]
-    write_cases(cases, tmp_path / "cases.json")
     run_tests(
-        StreamTop(cases),
-        "ginseng.bench.stream_tests",
-        scratch=tmp_path / "run",
-        environment={CASES_VARIABLE: str(tmp_path / "cases.json")},
+        StreamTop(cases), "ginseng.bench.stream_tests", scratch=tmp_path, plan=stream_plan(cases)
     )
+
+
+class Broken(wiring.Component):
+    """Breaks one rule of streams."""
+
+    def __init__(self, fault):
+        self.fault = fault
+        super().__init__({"i": In(stream.Signature(8)), "o": Out(stream.Signature(8))})
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(8)
+        m.d.sync += count.eq(count + 1)
+        m.d.comb += [
+            self.o.payload.eq(self.i.payload),
+            self.o.valid.eq(self.i.valid),
+            self.i.ready.eq(self.o.ready),
+        ]
+        if self.fault == "took it back":
+            m.d.comb += self.o.valid.eq(self.i.valid & (count[:2] != 0))
+            m.d.comb += self.i.ready.eq(self.o.ready & (count[:2] != 0))
+        if self.fault == "changed it":
+            m.d.comb += self.o.payload.eq(self.i.payload ^ (count[2] & ~self.o.ready))
+        if self.fault == "lost it":
+            m.d.comb += self.i.ready.eq(1)
+        if self.fault == "doubled it":
+            m.d.comb += self.i.ready.eq(self.o.ready & (count[:2] != 0))
+        if self.fault == "waited for ready":
+            m.d.comb += self.o.valid.eq(self.i.valid & self.o.ready)
+        return m
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("took it back", "valid fell before"),
+        ("changed it", "while it waited"),
+        ("lost it", "nothing moves"),
+        ("doubled it", "one item too many|, not 0x"),
+        ("waited for ready", "nothing moves"),
+    ],
+)
+def test_a_component_that_breaks_a_rule_is_found(fault, says, tmp_path):
+    cases = [same("broken", Broken(fault), 8)]
+    with pytest.raises(BenchError, match=says):
+        run_tests(
+            StreamTop(cases),
+            "ginseng.bench.stream_tests",
+            scratch=tmp_path,
+            plan=stream_plan(cases),
+        )
