@@ -184,6 +184,12 @@ def _global_average_pool(node: Any, x: Integers) -> Integers:
     return _rescale(node.rescale, total + node.bias)
 
 
+def _argmax(node: Any, x: Integers) -> Integers:
+    label = x[:, :, 0, 0].argmax(1)
+    low = (label + 128) % 256 - 128
+    return np.stack([low, label >> 8], 1)[:, None, None, :]
+
+
 def _pad(node: Any, x: Integers) -> Integers:
     top, left, bottom, right = node.padding
     border = ((0, 0), (0, 0), (top, bottom), (left, right))
@@ -203,6 +209,7 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "clip": _clip,
     "concat": _concat,
     "leaky_relu": _add,
+    "argmax": _argmax,
     "pad": _pad,
     "upsample": _upsample,
     "max_pool": _max_pool,

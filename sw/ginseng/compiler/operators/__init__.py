@@ -11,6 +11,7 @@ from ginseng.compiler.floatgraph import Operator
 from ginseng.compiler.operators import (
     add,
     affine,
+    argmax,
     average_pool,
     clip,
     concat,
@@ -44,5 +45,6 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     pad.OPERATOR,
     upsample.OPERATOR,
     reshape.OPERATOR,
+    argmax.OPERATOR,
     requantise.OPERATOR,
 )
