@@ -109,7 +109,8 @@ class OwnerStep:
             return positive.astype(np.float32)
         if self.op == "softmax":
             powers = np.exp(samples.astype(np.float64) - samples.max(axis, keepdims=True))
-            return (powers / powers.sum(axis, keepdims=True)).astype(np.float32)
+            shares: NDArray[np.float32] = powers / powers.sum(axis, keepdims=True)
+            return shares.astype(np.float32)
         if self.op == "tanh":
             return np.tanh(samples.astype(np.float64)).astype(np.float32)
         if self.op == "transpose":
