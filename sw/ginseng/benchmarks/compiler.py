@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.benchmarks.errors import BenchmarkError
+from ginseng.benchmarks.errors import BenchmarkError, MissingPackageError
 from ginseng.benchmarks.networks import NETWORKS, Network
 from ginseng.benchmarks.session_cost import setup_cost
 from ginseng.compiler import CompiledModel, CompilerError, compile_model
@@ -28,6 +28,8 @@ from ginseng.secureos import local_session
 
 __all__ = ["measure", "measure_network"]
 
+#: Exit status of a process whose network needs a package that is not installed.
+_MISSING: Final = 3
 #: Clocks at which cycles are shown as time: what small and large FPGAs reach.
 _CLOCKS_MHZ: Final = (100, 250)
 
@@ -47,7 +49,8 @@ def measure(
     Returns
     -------
     dict
-        ``{"networks": [row, ...]}``, a row as `measure_network` returns it.
+        ``{"networks": [row, ...], "left_out": [{"name", "reason"}, ...]}``: rows as
+        `measure_network` returns them, and networks nobody named whose package is not installed.
 
     Raises
     ------
@@ -59,7 +62,15 @@ def measure(
     if unknown:
         raise BenchmarkError(f"There is no network {unknown[0]}; there are {', '.join(NETWORKS)}")
     say = progress or (lambda _: None)
-    return {"networks": [_in_process(name, say) for name in names or NETWORKS]}
+    rows, left_out = [], []
+    for name in names or NETWORKS:
+        try:
+            rows.append(_in_process(name, say))
+        except MissingPackageError as error:
+            if names:
+                raise
+            left_out.append({"name": name, "reason": str(error)})
+    return {"networks": rows, "left_out": left_out}
 
 
 def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -74,6 +85,8 @@ def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
             last = line.strip() or last
             say(line.rstrip())
         output = child.stdout.read()
+    if child.returncode == _MISSING:
+        raise MissingPackageError(last)
     if child.returncode:
         raise BenchmarkError(f"Network {name} cannot be measured: {last}")
     row: dict[str, Any] = json.loads(output)
@@ -185,6 +198,9 @@ def _main(name: str) -> None:
 
     try:
         json.dump(measure_network(NETWORKS[name](), say), sys.stdout)
+    except MissingPackageError as error:
+        say(str(error))
+        sys.exit(_MISSING)
     except (BenchmarkError, CompilerError, DriverError) as error:
         sys.exit(str(error))
 

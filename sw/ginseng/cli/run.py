@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ginseng.cli.compile import load_arrays
 from ginseng.cli.errors import UsageError
-from ginseng.cli.output import BoardOption, JsonOption, Output
+from ginseng.cli.output import BoardOption, JsonOption, Output, TraceOption
 from ginseng.driver import open_board
 from ginseng.program import Program, load
 from ginseng.secureos import LocalSession, Manufacturer, Policy, local_session
@@ -80,6 +80,7 @@ def register(app: typer.Typer) -> None:
             Path, typer.Option("--input", help="Samples first: .npy, or .npz by input name.")
         ],
         board: BoardOption = "model",
+        trace: TraceOption = None,
         output_file: Annotated[
             Path | None, typer.Option("--output", "-o", help="Where the outputs go: .npy or .npz.")
         ] = None,
@@ -100,7 +101,8 @@ def register(app: typer.Typer) -> None:
         samples = _samples(program, input_file)
         count = len(next(iter(samples.values())))
         manufacturer = Manufacturer.create()
-        with open_board(board, config=program.config) as opened:
+        with open_board(board, config=program.config, trace=trace) as opened:
+            output.waves(opened)
             policy = Policy(root_strengths=frozenset({opened.config.root}))
             for what in opened.simulated:
                 output.say(f"[yellow]simulated[/yellow] {what}")
