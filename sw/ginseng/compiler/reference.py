@@ -128,6 +128,10 @@ def _add(node: Any, *operands: Integers) -> Integers:
     return shifted if node.slope is None else _bend(node.slope, shifted)
 
 
+def _multiply(node: Any, a: Integers, b: Integers) -> Integers:
+    return _requantise(node, (a - node.zeros[0]) * (b - node.zeros[1]))
+
+
 def _concat(node: Any, *operands: Integers) -> Integers:
     parts = [_rescale(r, x) for r, x in zip(node.rescales, operands, strict=True)]
     return np.concatenate(parts, 1)
@@ -210,6 +214,7 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "concat": _concat,
     "leaky_relu": _add,
     "argmax": _argmax,
+    "multiply": _multiply,
     "pad": _pad,
     "upsample": _upsample,
     "max_pool": _max_pool,

@@ -83,9 +83,10 @@ class OwnerStep:
             raise ProgramError(
                 f"Owner's {self.op} takes samples of shape {self.before}, not {samples.shape[1:]}"
             )
-        return self._apply(samples).reshape(len(samples), *self.after)
+        result: NDArray[Any] = self._apply(samples).reshape(len(samples), *self.after)
+        return result
 
-    def _apply(self, samples: NDArray[Any]) -> NDArray[Any]:
+    def _apply(self, samples: NDArray[Any]) -> Any:
         axis = self.axis + 1
         if self.op == "affine":
             shape = [1] * samples.ndim
@@ -96,12 +97,10 @@ class OwnerStep:
             )
             return (samples * factors + offsets).astype(np.float32)
         if self.op == "argmax":
-            indices: NDArray[np.int64] = samples.argmax(axis)
-            return indices
+            return samples.argmax(axis)
         if self.op == "label":
             low, high = np.moveaxis(samples.reshape(len(samples), 2).astype(np.int64), 1, 0)
-            label: NDArray[np.int64] = low % 256 + 256 * high
-            return label
+            return low % 256 + 256 * high
         if self.op == "sigmoid":
             # Either form would overflow where the other does not.
             small = np.exp(-np.abs(samples.astype(np.float64)))
@@ -109,8 +108,7 @@ class OwnerStep:
             return positive.astype(np.float32)
         if self.op == "softmax":
             powers = np.exp(samples.astype(np.float64) - samples.max(axis, keepdims=True))
-            shares: NDArray[np.float32] = powers / powers.sum(axis, keepdims=True)
-            return shares.astype(np.float32)
+            return (powers / powers.sum(axis, keepdims=True)).astype(np.float32)
         if self.op == "tanh":
             return np.tanh(samples.astype(np.float64)).astype(np.float32)
         if self.op == "transpose":
