@@ -158,7 +158,7 @@ def accuracy_report(
         got = evaluate(graph, {v.name: near[v.name] for v in graph.inputs}, every_value=True)
         for node in graph.nodes:
             value = node.output
-            alone = evaluate_node(node, [near[name] for name in node.inputs])
+            alone = evaluate_node(node, graph.sources(node), [near[name] for name in node.inputs])
             powers[node.name].add(value, exact[value.name], got[value.name], alone)
     return AccuracyReport(
         layers=tuple(powers[node.name].result(node) for node in graph.nodes),

@@ -122,6 +122,11 @@ class FloatNode(ABC):
     clip: tuple[float, float] | None = None
     slope: tuple[float, ...] | None = None
 
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Values that should have one scale, if the compiler chooses it."""
+        return ()
+
     def integer_slope(self, output: Value) -> Slope | None:
         """Return the absorbed rectifier in integers of ``output``.
 
@@ -243,6 +248,7 @@ class Network:
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
+        self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
         for value in (*outputs, *(a for c in calls for a in c.args if isinstance(a, str))):
@@ -255,11 +261,20 @@ class Network:
         """Return the shape of a value, batch included."""
         return self._shapes[value]
 
+    def is_read_once(self, value: str) -> bool:
+        """Return whether nothing but one call uses ``value``."""
+        return self._uses[value] == 1
+
     def resolve(self, value: str) -> str:
         """Return the value that ``value`` is another name for."""
         while value in self._aliases:
             value = self._aliases[value]
         return value
+
+    def is_flattened(self, value: str) -> bool:
+        """Return whether ``value`` is an image of more than one pixel by another name."""
+        shape = self._shapes[self.resolve(value)]
+        return len(self._shapes[value]) == 2 and max(shape[2:], default=1) > 1
 
     def is_dequantised(self, value: str) -> bool:
         """Return whether ``value`` is made of integers, not of the floats before quantisation."""
@@ -298,6 +313,11 @@ class Network:
         self._aliases.pop(call.output, None)
         node.output = call.output
         self._producers[call.output] = node
+
+    def drop(self, node: FloatNode) -> None:
+        """Remove a node that the only reader of its result does without."""
+        self.nodes.remove(node)
+        del self._producers[node.output]
 
     def _unique(self, name: str) -> str:
         """Return ``name``, with a number if a node has it already."""

@@ -47,6 +47,9 @@ class Value:
         ``(channels, height, width)`` or ``(features,)``.
     shift, mantissa, zero : int
         The integer ``q`` means ``(q - zero) * mantissa * 2**-shift``.
+    image : tuple of int or None
+        ``(channels, height, width)`` of which ``shape`` is the flattened form, channels slowest;
+        the core then knows the image only.
     lo, hi : int
         Every element lies in ``lo .. hi``; its producer clips to this range.
 
@@ -57,6 +60,7 @@ class Value:
     shift: int
     mantissa: int = 1
     zero: int = 0
+    image: tuple[int, int, int] | None = None
     lo: int = INT8[0]
     hi: int = INT8[1]
 
@@ -66,6 +70,8 @@ class Value:
                 f"Value {self.name}: a sample is (channels, height, width) or (features,), "
                 f"not {self.shape}; reshape it in the model"
             )
+        if self.image is not None and (len(self.shape) != 1 or prod(self.image) != self.size):
+            raise CompilerError(f"Value {self.name}: {self.shape} is not {self.image} flattened")
         if not INT8[0] <= self.lo <= self.hi <= INT8[1]:
             raise CompilerError(
                 f"Value {self.name}: its range {self.lo} .. {self.hi} is not one of int8; "
@@ -80,6 +86,8 @@ class Value:
     @property
     def extents(self) -> tuple[int, int, int]:
         """``(channels, height, width)``; a vector is one pixel."""
+        if self.image is not None:
+            return self.image
         return (self.shape[0], 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
 
     @property
@@ -129,6 +137,13 @@ class Node(ABC):
             If the inputs do not fit the node.
 
         """
+
+    def placed(self, inputs: Sequence[Value], block: int) -> Mapping[int, int]:
+        """Return which inputs are parts of the output as they are, and their first blocks there.
+
+        Their producers store them in place; blocks have ``block`` channels.
+        """
+        return {}
 
     @abstractmethod
     def lower(self, inputs: Sequence[Value], layer: "Layer") -> None:

@@ -152,6 +152,8 @@ def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
 
 
 def _port(tree: dict[str, Any]) -> PortSpec:
-    if not isinstance(tree["shape"], list):
-        raise ProgramError(f"Port {tree['name']!r} has a list of extents, not {tree['shape']!r}")
-    return PortSpec(**(tree | {"shape": tuple(tree["shape"])}))
+    shape, image = tree["shape"], tree["image"]
+    if not isinstance(shape, list) or not isinstance(image, list | None):
+        raise ProgramError(f"Port {tree['name']!r} has lists of extents, not {shape!r}, {image!r}")
+    known = {"shape": tuple(shape), "image": None if image is None else tuple(image)}
+    return PortSpec(**(tree | known))

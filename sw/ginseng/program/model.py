@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import ldexp
+from math import ldexp, prod
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,8 @@ class PortSpec:
         A device integer ``q`` means ``(q - zero) * mantissa * 2**-shift``: mantissa and shift
         are exactly one positive float32, the scale; without further ado the mantissa is 1 and
         the zero point 0.
+    image : tuple of int or None
+        ``(channels, height, width)`` if ``shape`` is its flattened form, channels slowest.
     row_elements : int
         Elements between the starts of two image rows in DRAM; at least ``width``. Elements
         between are padding that owners write as zero and ignore.
@@ -169,6 +171,7 @@ class PortSpec:
     row_elements: int
     mantissa: int = 1
     zero: int = 0
+    image: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         _require_types(self, f"Port {self.name!r}")
@@ -188,6 +191,14 @@ class PortSpec:
                 f"Port {self.name}: its mantissa is 1 to {_MAX_MANTISSA} and its zero point an "
                 f"int8, not {self.mantissa} and {self.zero}"
             )
+        if self.image is not None and not (
+            len(self.image) == 3
+            and all(type(extent) is int and extent > 0 for extent in self.image)
+            and self.shape == (prod(self.image),)
+        ):
+            raise ProgramError(
+                f"Port {self.name}: its shape {self.shape} is not the image {self.image} flattened"
+            )
         if self.row_elements < self.extents[2]:
             raise ProgramError(
                 f"Port {self.name}: a row of {self.row_elements} elements does not hold its "
@@ -202,6 +213,8 @@ class PortSpec:
     @property
     def extents(self) -> tuple[int, int, int]:
         """``(channels, height, width)``; a vector is one pixel."""
+        if self.image is not None:
+            return self.image
         return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
 
     def quantise(self, samples: NDArray[np.floating]) -> NDArray[np.int8]:

@@ -50,6 +50,7 @@ def _ports(code: Code) -> tuple[tuple[PortSpec, ...], tuple[PortSpec, ...]]:
             shift=value.shift,
             mantissa=value.mantissa,
             zero=value.zero,
+            image=value.image,
             row_elements=value.extents[2],
         )
 

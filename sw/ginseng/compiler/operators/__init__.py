@@ -13,14 +13,17 @@ from ginseng.compiler.operators import (
     affine,
     average_pool,
     clip,
+    concat,
     conv2d,
     conv2d_transpose,
     dense,
     global_average_pool,
     leaky_relu,
     max_pool,
+    pad,
     requantise,
     reshape,
+    upsample,
 )
 
 __all__ = ["OPERATORS"]
@@ -33,10 +36,13 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     add.OPERATOR,
     affine.OPERATOR,
     clip.OPERATOR,
+    concat.OPERATOR,
     leaky_relu.OPERATOR,
     max_pool.OPERATOR,
     average_pool.OPERATOR,
     global_average_pool.OPERATOR,
+    pad.OPERATOR,
+    upsample.OPERATOR,
     reshape.OPERATOR,
     requantise.OPERATOR,
 )

@@ -16,6 +16,7 @@ from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import INT8, Node, Value
 from ginseng.compiler.histogram import Histogram
 from ginseng.compiler.methods import min_max
+from ginseng.compiler.operators.affine import per_channel
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import MULTIPLIER_LIMIT, Rescale
 from ginseng.compiler.slope import Slope
@@ -228,7 +229,7 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
     inputs, constant = list(call.args), None
     if any(arrays):
         n = arrays.index(True)
-        if len(call.shape) != 4 or call.args[n].squeeze().ndim < 2 or all(arrays):
+        if len(call.shape) != 4 or all(arrays) or per_channel(call.args[n], call.shape) is not None:
             return None
         constant = np.broadcast_to(call.args[n].astype(np.float64), call.shape)[0]
         if not np.isfinite(constant).all():
