@@ -88,6 +88,18 @@ class Compute(wiring.Component):
                 "reset_step": Out(1),
                 "alu_step": Out(1),
                 "retired": Out(1),
+                #: Out: why no step of GEMM or ALU is taken (`ginseng.isa.registers`).
+                **{
+                    name: Out(1)
+                    for name in (
+                        "gemm_wait_load",
+                        "gemm_wait_store",
+                        "gemm_wait_order",
+                        "gemm_wait_uops",
+                        "alu_wait_order",
+                        "alu_wait_bank",
+                    )
+                },
                 #: Out: FINISH is at its turn; high for one cycle after everything before it.
                 "finish": Out(1),
                 #: Out: nothing is under way, and the next instruction, if any, waits for a token.
@@ -151,6 +163,7 @@ class Compute(wiring.Component):
         ]
 
         # Commands wait until the scoreboard lets them start.
+        held_back: dict[Unit, Any] = {}
         for unit, source, walk in (
             (Unit.GEMM, issue.o_gemm, gemm_walk),
             (Unit.ALU, issue.o_alu, alu_walk),
@@ -160,6 +173,7 @@ class Compute(wiring.Component):
             m.submodules[f"{unit.name.lower()}_queue"] = queue
             connect(m, source, queue.i)
             starts = scoreboard.ready.bit_select(queue.o.p.tag, 1) & ~self.halt
+            held_back[unit] = queue.o.valid & ~starts
             m.d.comb += [
                 walk.i.p.eq(queue.o.p),
                 walk.i.valid.eq(queue.o.valid & starts),
@@ -183,6 +197,21 @@ class Compute(wiring.Component):
             self.gemm_step.eq(gemm.i.valid & gemm.i.ready),
             self.alu_step.eq(alu.i.valid & alu.i.ready),
             self.reset_step.eq(reset_walk.o.valid & reset_walk.o.ready),
+        ]
+
+        # The first of the reasons that hold counts.
+        with m.If(~self.gemm_step):
+            with m.If(held_back[Unit.GEMM]):
+                m.d.comb += self.gemm_wait_order.eq(1)
+            with m.Elif(issue.load_lacks):
+                m.d.comb += self.gemm_wait_load.eq(1)
+            with m.Elif(issue.store_lacks):
+                m.d.comb += self.gemm_wait_store.eq(1)
+            with m.Else():
+                m.d.comb += self.gemm_wait_uops.eq(issue.examines)
+        m.d.comb += [
+            self.alu_wait_order.eq(~alu_walk.o.valid & held_back[Unit.ALU]),
+            self.alu_wait_bank.eq(alu.i.valid & ~alu.i.ready),
         ]
 
         may_write = writing.o.valid & scoreboard.ready.bit_select(writing.o.p, 1)

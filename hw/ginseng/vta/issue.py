@@ -39,8 +39,9 @@ class Issue(wiring.Component):
     """Takes instructions in order, finds out what they touch, and gives each to its unit.
 
     An instruction is examined, then waits for its tokens and for room. Examining takes three
-    cycles, and one for each further micro-op, while the instruction before waits. An instruction
-    that reads micro-ops is examined once no LOAD of micro-ops before it is under way.
+    cycles (a load: four), and one for each further micro-op, while the instruction before waits.
+    An instruction that reads micro-ops is examined once no LOAD of micro-ops before it is under
+    way.
 
     Parameters
     ----------
@@ -83,6 +84,10 @@ class Issue(wiring.Component):
                 "halt": In(1),
                 #: Out: FINISH is at its turn; high for one cycle after everything before it.
                 "finish": Out(1),
+                #: Out: the next instruction waits for a token; micro-ops are loaded or examined.
+                "load_lacks": Out(1),
+                "store_lacks": Out(1),
+                "examines": Out(1),
                 #: Out: nothing is under way, and the next instruction, if any, waits for a token.
                 "idle": Out(1),
                 #: Out: an illegal instruction was met; stays until reset.
@@ -130,6 +135,7 @@ class Issue(wiring.Component):
             reach.uop_grant.eq(self.uop_grant),
             reach.uop.eq(self.uop),
         ]
+        # The span of a load is there after three cycles.
         age = Signal(2)
         with m.If(moves_on):
             m.d.sync += [
@@ -141,13 +147,13 @@ class Issue(wiring.Component):
                 held_first.eq(reach.first),
                 held_single.eq(gemm.uop_begin + 1 == gemm.uop_end),
             ]
-        with m.If(~age[1]):
+        with m.If(age != 3):
             m.d.sync += age.eq(age + 1)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [word.eq(self.i.payload), valid.eq(1), age.eq(0)]
 
         self._examine(
-            m, valid & age[1], mem, gemm, alu, span, reach, kind, claim, examined, refused
+            m, valid & (age == 3), mem, gemm, alu, span, reach, kind, claim, examined, refused
         )
         held_loads = waiting & held_claim.uops.any & (held_kind == _Kind.LOAD)
         is_walk = (kind == _Kind.GEMM) | (kind == _Kind.ALU) | (kind == _Kind.RESET)
@@ -165,6 +171,9 @@ class Issue(wiring.Component):
             go.eq(waiting & tokens & self.room & ~self.halt),
             self.claim.eq(held_claim),
             self.o_load.payload.eq(head),
+            self.load_lacks.eq(waiting & head.pop_prev & ~self.load_available),
+            self.store_lacks.eq(waiting & head.pop_next & ~self.store_available),
+            self.examines.eq(valid & is_walk & ~examined),
             self.load_pop.eq(self.issue & head.pop_prev),
             self.store_pop.eq(self.issue & head.pop_next),
         ]
@@ -191,12 +200,12 @@ class Issue(wiring.Component):
             m.d.comb += self.finish.eq(1)
             m.d.sync += finishing.eq(0)
 
-        for unit, walk in (
+        for unit, walked in (
             (self.o_gemm, GEMM_WALK),
             (self.o_alu, ALU_WALK),
             (self.o_reset, RESET_WALK),
         ):
-            self._command(m, unit.payload, walk, held_word, held_single, held_first)
+            self._command(m, unit.payload, walked, held_word, held_single, held_first)
 
         m.d.comb += self.idle.eq(
             self.empty & ~finishing & Mux(waiting, ~tokens, ~valid & ~(self.i.valid & self.i.ready))
@@ -208,8 +217,7 @@ class Issue(wiring.Component):
         self, m: Module, command: Any, walk: WalkKind, word: Any, single: Any, first: Any
     ) -> None:
         """Fill in what a unit walks."""
-        layout = ALU_WALK if walk is ALU_WALK else GEMM_WALK
-        insn = data.View((alu_layout if layout is ALU_WALK else gemm_layout)(self.config), word)
+        insn = data.View((alu_layout if walk is ALU_WALK else gemm_layout)(self.config), word)
         copied = [k for k, _ in command.shape() if k not in ("single", "uop", "tag")]
         m.d.comb += [
             *(command[k].eq(insn[k]) for k in copied),
@@ -253,10 +261,10 @@ class Issue(wiring.Component):
                     claim.verifies.eq(mem.y_size != 0),
                     claim.writes.any.eq(claimed & (span.count != 0)),
                     claim.writes.first.eq(mem.sram_base),
-                    claim.writes.last.eq(mem.sram_base + span.count - 1),
+                    claim.writes.last.eq(span.end - 1),
                     claim.uops.any.eq(~claimed & (span.count != 0)),
                     claim.uops.first.eq(mem.sram_base),
-                    claim.uops.last.eq(mem.sram_base + span.count - 1),
+                    claim.uops.last.eq(span.end - 1),
                 ]
         with m.Else():
             is_alu = mem.opcode == Opcode.ALU

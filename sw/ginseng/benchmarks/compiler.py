@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from math import log10
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
-from ginseng.benchmarks.errors import BenchmarkError
+from ginseng.benchmarks.errors import BenchmarkError, MissingPackageError
 from ginseng.benchmarks.networks import NETWORKS, Network
 from ginseng.benchmarks.session_cost import setup_cost
 from ginseng.compiler import CompiledModel, CompilerError, compile_model
@@ -28,6 +28,8 @@ from ginseng.secureos import local_session
 
 __all__ = ["measure", "measure_network"]
 
+#: Exit status of a process whose network needs a package that is not installed.
+_MISSING: Final = 3
 #: Clocks at which cycles are shown as time: what small and large FPGAs reach.
 _CLOCKS_MHZ: Final = (100, 250)
 
@@ -47,7 +49,8 @@ def measure(
     Returns
     -------
     dict
-        ``{"networks": [row, ...]}``, a row as `measure_network` returns it.
+        ``{"networks": [row, ...], "left_out": [{"name", "reason"}, ...]}``: rows as
+        `measure_network` returns them, and networks nobody named whose package is not installed.
 
     Raises
     ------
@@ -59,7 +62,15 @@ def measure(
     if unknown:
         raise BenchmarkError(f"There is no network {unknown[0]}; there are {', '.join(NETWORKS)}")
     say = progress or (lambda _: None)
-    return {"networks": [_in_process(name, say) for name in names or NETWORKS]}
+    rows, left_out = [], []
+    for name in names or NETWORKS:
+        try:
+            rows.append(_in_process(name, say))
+        except MissingPackageError as error:
+            if names:
+                raise
+            left_out.append({"name": name, "reason": str(error)})
+    return {"networks": rows, "left_out": left_out}
 
 
 def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -74,6 +85,8 @@ def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
             last = line.strip() or last
             say(line.rstrip())
         output = child.stdout.read()
+    if child.returncode == _MISSING:
+        raise MissingPackageError(last)
     if child.returncode:
         raise BenchmarkError(f"Network {name} cannot be measured: {last}")
     row: dict[str, Any] = json.loads(output)
@@ -92,8 +105,9 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
         table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead`` of
         protection, all modelled; milliseconds and images per second at two clocks; ``setup_bytes``
         and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images`` they are a tenth
-        of the whole; ``samples`` that ran, whether they are ``bit_exact`` against NumPy, and the
-        accuracies of float model and device where samples have labels.
+        of the whole; ``samples`` that ran, whether they are ``bit_exact`` against NumPy, signal to
+        noise of the device's outputs against the float network's in ``snr_db``, and the accuracies
+        of both where samples have labels.
 
     """
     config = SystemConfig()
@@ -133,7 +147,8 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
         "setup_images": setup.images(cycles),
         "samples": len(network.samples),
         "bit_exact": exact,
-        "accuracy_float": _accuracy(network, _float(network)),
+        "snr_db": _decibels(network.results, outputs),
+        "accuracy_float": _accuracy(network, network.results),
         "accuracy_device": _accuracy(network, outputs),
     }
 
@@ -164,16 +179,11 @@ def _run(
     return outputs, bool(np.array_equal(outputs, expected))
 
 
-def _float(network: Network) -> NDArray[np.float32]:
-    """Return the float model's outputs, evaluated by onnx itself."""
-    if network.labels is None:
-        return np.empty(0, np.float32)
-    evaluator = ReferenceEvaluator(network.model)
-    outputs = [
-        np.asarray(evaluator.run([network.output], {network.input: x[None]}))
-        for x in network.samples
-    ]
-    return np.concatenate([output[0] for output in outputs])
+def _decibels(exact: NDArray[np.float32], got: NDArray[np.float32]) -> float | None:
+    """Return signal over noise, None without noise."""
+    noise = float(np.square(got - exact, dtype=np.float64).sum())
+    signal = float(np.square(exact, dtype=np.float64).sum())
+    return 10 * log10(signal / noise) if noise else None
 
 
 def _accuracy(network: Network, outputs: NDArray[np.float32]) -> float | None:
@@ -188,6 +198,9 @@ def _main(name: str) -> None:
 
     try:
         json.dump(measure_network(NETWORKS[name](), say), sys.stdout)
+    except MissingPackageError as error:
+        say(str(error))
+        sys.exit(_MISSING)
     except (BenchmarkError, CompilerError, DriverError) as error:
         sys.exit(str(error))
 

@@ -17,6 +17,13 @@ _PLANNED: Final = {
 }
 
 
+#: The tables of `ginseng bench compiler`, each of columns that fit a line.
+_COMPILER: Final = {
+    "Compilation": ("seconds", "peak_mb", "rows", "bytes", "macs"),
+    "Modelled, with protection": ("cycles", "utilisation", "overhead", "ms_100_mhz", "ms_250_mhz"),
+    "Set-up of a session": ("setup_bytes", "setup_cycles", "setup_images"),
+    "Run": ("samples", "bit_exact", "snr_db", "accuracy_float", "accuracy_device"),
+}
 #: Columns that fit a terminal of 80 characters.
 _WIDE: Final = 6
 
@@ -58,7 +65,9 @@ def application() -> typer.Typer:
 
         output = Output(as_json)
         document = subject.measure(network or (), progress=output.say)
-        _rows(output, "Compiler", document["networks"])
+        for title, columns in _COMPILER.items():
+            rows = [{c: row[c] for c in ("name", *columns)} for row in document["networks"]]
+            _rows(output, title, rows)
         output.document(document)
         if not all(network["bit_exact"] for network in document["networks"]):
             raise typer.Exit(1)

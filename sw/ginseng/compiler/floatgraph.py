@@ -7,13 +7,16 @@ turns calls into `FloatNode` objects, or folds them into the node that they foll
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.slope import Slope
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.quantise import Scales
@@ -28,6 +31,15 @@ class Grid:
     shift: int
     mantissa: int
     zero: int
+
+    @classmethod
+    def of(cls, scale: float, zero: int) -> Self:
+        """Return the grid whose step is exactly ``scale``, which is positive and finite."""
+        ratio = Fraction(scale)
+        shift, mantissa = ratio.denominator.bit_length() - 1, ratio.numerator
+        while mantissa % 2 == 0:
+            mantissa, shift = mantissa // 2, shift - 1
+        return cls(shift=shift, mantissa=mantissa, zero=zero)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +117,49 @@ class FloatNode(ABC):
         Of one sample.
     clip : tuple of float or None
         Bounds of the activation that was absorbed.
+    slope : tuple of float or None
+        Of the leaky rectifier that was absorbed before those bounds: one for all channels, or one
+        for each.
 
     """
+
+    #: Whether a leaky rectifier can become part of it.
+    bends: ClassVar[bool] = False
 
     name: str
     inputs: list[str]
     output: str
     shape: tuple[int, ...]
     clip: tuple[float, float] | None = None
+    slope: tuple[float, ...] | None = None
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Values that should have one scale, if the compiler chooses it."""
+        return ()
+
+    def integer_slope(self, output: Value) -> Slope | None:
+        """Return the absorbed rectifier in integers of ``output``.
+
+        Raises
+        ------
+        CompilerError
+            If their zero point is not 0, where the core bends.
+
+        """
+        if self.slope is None:
+            return None
+        if output.zero:
+            raise CompilerError(
+                f"Node {self.name}: it is a leaky rectifier, and the zero point of its result is "
+                f"{output.zero}, not 0; quantise the activations of the model symmetrically"
+            )
+        return Slope.nearest(self.slope)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether no activation was absorbed yet."""
+        return self.clip is None and self.slope is None
 
     def absorb_clip(self, lo: float, hi: float) -> None:
         """Make an activation part of this node."""
@@ -139,6 +186,8 @@ class LinearFloatNode(FloatNode):
         already.
 
     """
+
+    bends = True
 
     weight: NDArray[np.float64] = field(repr=False)
     bias: NDArray[np.float64] = field(repr=False)
@@ -192,8 +241,13 @@ class Network:
     Attributes
     ----------
     nodes : list of FloatNode
+    steps : dict of str to tuple of OwnerStep
+        What the owner does to inputs before, and to outputs after.
+    images : dict of str to tuple of int
+        Channels, height and width of inputs that the model takes flattened.
     grids : dict of str to Grid
-        Of the values that the model itself quantises; empty if it leaves that to the compiler.
+        Of the values that the model itself quantises, and of all that it dequantises; empty if it
+        leaves that to the compiler.
 
     """
 
@@ -209,6 +263,8 @@ class Network:
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
+        self.steps: dict[str, tuple[OwnerStep, ...]] = {}
+        self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
         for value in (*outputs, *(a for c in calls for a in c.args if isinstance(a, str))):
@@ -221,11 +277,28 @@ class Network:
         """Return the shape of a value, batch included."""
         return self._shapes[value]
 
+    def is_read_once(self, value: str) -> bool:
+        """Return whether nothing but one call uses ``value``."""
+        return self._uses[value] == 1
+
     def resolve(self, value: str) -> str:
         """Return the value that ``value`` is another name for."""
         while value in self._aliases:
             value = self._aliases[value]
         return value
+
+    def is_flattened(self, value: str) -> bool:
+        """Return whether ``value`` is an image of more than one pixel by another name."""
+        shape = self._shapes[self.resolve(value)]
+        return len(self._shapes[value]) == 2 and max(shape[2:], default=1) > 1
+
+    def is_dequantised(self, value: str) -> bool:
+        """Return whether ``value`` is made of integers, not of the floats before quantisation."""
+        while value in self._aliases:
+            if value in self.grids:
+                return True
+            value = self._aliases[value]
+        return False
 
     def alias(self, value: str, other: str) -> None:
         """Make ``value`` another name for ``other``."""
@@ -256,6 +329,11 @@ class Network:
         self._aliases.pop(call.output, None)
         node.output = call.output
         self._producers[call.output] = node
+
+    def drop(self, node: FloatNode) -> None:
+        """Remove a node that the only reader of its result does without."""
+        self.nodes.remove(node)
+        del self._producers[node.output]
 
     def _unique(self, name: str) -> str:
         """Return ``name``, with a number if a node has it already."""
@@ -311,7 +389,8 @@ class Network:
         supported = sorted({o.name for o in operators})
         raise call.refuse(
             f"the core cannot do {call.op.removeprefix('relax.')}; supported are "
-            f"{', '.join(supported)}: leave it out of the model or do it on the owner's side"
+            f"{', '.join(supported)}: leave it out of the model or, if it is "
+            "first or last, do it on the owner's side (--owner-side)"
         )
 
 

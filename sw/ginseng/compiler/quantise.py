@@ -1,6 +1,6 @@
 """Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -20,6 +20,8 @@ __all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
+#: Beyond every shift of weights.
+_FINEST: Final = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class Scales:
         self._seen: Final = seen
         self._rule: Final = calibration_method(method)
         self._weights: Final = WeightScales.parse(weights)
+        self._tied: Final[dict[str, set[str]]] = {}
+
+    def tie(self, values: Sequence[str]) -> None:
+        """Give ``values``, and what they are tied to already, one shift: the coarsest of theirs."""
+        group = {other for value in values for other in self._tied.get(value, {value})}
+        self._tied.update(dict.fromkeys(group, group))
 
     def shift(self, value: str) -> int:
         """Return the shift of a value.
@@ -67,12 +75,15 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        seen = self._seen[value]
-        if not np.isfinite([seen.lo, seen.hi]).all():
-            raise CompilerError(
-                f"Value {value} is not finite on the calibration data; check model and data"
-            )
-        return self._rule(seen)
+        shifts = []
+        for name in self._tied.get(value, {value}):
+            seen = self._seen[name]
+            if not np.isfinite([seen.lo, seen.hi]).all():
+                raise CompilerError(
+                    f"Value {name} is not finite on the calibration data; check model and data"
+                )
+            shifts.append(self._rule(seen))
+        return min(shifts)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
@@ -93,7 +104,7 @@ class Scales:
         return Value(name=name, shape=shape, shift=self.shift(name))
 
     def weights(self, weight: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the shift of each output channel of a layer's weights."""
+        """Return the shift of a layer's weights, or one for each output channel."""
         return weight_shifts(weight, self._weights)
 
     def linear(self, node: LinearFloatNode, source: Value) -> Linear:
@@ -131,27 +142,27 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
     shifts = scales.weights(node.weight)
-    together = (shifts == shifts[0]).all()
+    # One scale for all channels follows the channel that needs the most room.
+    alike = len(shifts) == 1
     biased = node.bias != 0
-    # A bias far greater than the products beside it: coarser weights lose nothing visible.
-    room = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))).astype(np.int64)
-    shifts[biased] = np.minimum(shifts[biased], room - source.shift)
+    if biased.any():
+        # A bias far greater than the products beside it: coarser weights lose nothing visible.
+        finest = np.full(len(node.bias), _FINEST)
+        finest[biased] = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))) - source.shift
+        shifts = np.minimum(shifts, finest.min() if alike else finest)
     while True:
-        if together:
-            shifts[:] = shifts.min()
         output = scales.value(node, limit=source.shift + int(shifts.min()))
         shifts = np.minimum(shifts, output.shift + SHIFT_LIMIT - source.shift)
         weight = quantise_weights(node.weight, shifts)
         bias = np.rint(np.ldexp(node.bias, source.shift + shifts)).astype(np.int32)
-        right = [int(shift) for shift in source.shift + shifts - output.shift]
-        rescale = Rescale.shifted(*(right[:1] if together else right))
+        rescale = Rescale.shifted(*(int(s) for s in source.shift + shifts - output.shift))
         # Padding is 0. Only the finished sum must fit: additions before it may wrap, for they
         # are exact modulo 2**32.
         reach = sum_bounds(weight, bias, min(source.lo, 0), max(source.hi, 0))
         wide = reach + np.array(rescale.offset) >= ACC_LIMIT
         if not wide.any():
             return Linear(weight, bias, rescale, output)
-        shifts = shifts - wide
+        shifts = shifts - (wide.any() if alike else wide)
 
 
 def integer_graph(network: Network, scales: Scales) -> Graph:
@@ -163,7 +174,13 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
-    values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
+    for float_node in network.nodes:
+        scales.tie(float_node.tied)
+    values = {}
+    for name, (_, *dims) in network.inputs.items():
+        image = network.images.get(name)
+        value = scales.input(name, image or tuple(dims))
+        values[name] = replace(value, shape=tuple(dims), image=image)
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}
@@ -171,13 +188,11 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
     for float_node in network.nodes:
         node = float_node.quantise([values[name] for name in float_node.inputs], scales)
         shape = shapes.get(node.output.name)
-        if shape is not None and shape != node.output.shape:
-            if max(node.output.extents[1:]) > 1:
-                raise node.refuse(
-                    f"the output {node.output.shape} is flattened to {shape} at the end; end the "
-                    "model before that, the owner can flatten"
-                )
-            node = replace(node, output=replace(node.output, shape=shape))
+        if shape is not None and shape != node.output.shape and node.scaled:
+            # The owner flattens an image; a vector is one pixel by any name.
+            extents = node.output.extents
+            flattened = extents if max(extents[1:]) > 1 else None
+            node = replace(node, output=replace(node.output, shape=shape, image=flattened))
         values[node.output.name] = node.output
         nodes.append(node)
     return Graph(
@@ -185,4 +200,5 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         inputs=inputs,
         nodes=tuple(nodes),
         outputs=tuple(dict.fromkeys(outputs)),
+        steps=network.steps,
     )

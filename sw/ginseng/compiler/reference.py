@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler.graph import Graph, Node
+from ginseng.compiler.graph import Graph, Node, Value
 
 __all__ = ["evaluate", "evaluate_node"]
 
@@ -35,13 +35,15 @@ def evaluate(
     """
     values: dict[str, Integers] = {name: x.astype(np.int64) for name, x in samples.items()}
     for node in graph.nodes:
-        values[node.output.name] = evaluate_node(node, [values[name] for name in node.inputs])
+        operands = [values[name] for name in node.inputs]
+        values[node.output.name] = evaluate_node(node, graph.sources(node), operands)
     return values if every_value else {name: values[name] for name in graph.outputs}
 
 
-def evaluate_node(node: Node, operands: Sequence[Integers]) -> Integers:
-    """Return what one node makes of its operands."""
-    raw = _KINDS[node.kind](node, *operands)
+def evaluate_node(node: Node, sources: Sequence[Value], operands: Sequence[Integers]) -> Integers:
+    """Return what one node makes of its operands, given what these are."""
+    images = [x.reshape(-1, *v.extents) for x, v in zip(operands, sources, strict=True)]
+    raw = _KINDS[node.kind](node, *images)
     out = np.clip(raw, node.output.lo, node.output.hi)
     return out.reshape(len(out), *node.output.shape)
 
@@ -59,12 +61,18 @@ def _rescale(rescale: Any, value: Integers) -> Integers:
     return rescaled
 
 
-def _image(x: Integers) -> Integers:
-    return x.reshape(*x.shape, 1, 1) if x.ndim == 2 else x
+def _requantise(node: Any, value: Integers) -> Integers:
+    value = _rescale(node.rescale, value)
+    return value if node.slope is None else _bend(node.slope, value)
+
+
+def _bend(slope: Any, value: Integers) -> Integers:
+    multiplier = np.array(slope.multiplier, np.int64)[:, None, None]
+    negative = np.maximum(np.minimum(value, 0), -(1 << 15)) * multiplier
+    return np.maximum(value, 0) + _round_shift(negative, slope.shift)
 
 
 def _conv2d(node: Any, x: Integers) -> Integers:
-    x = _image(x)
     top, left, bottom, right = node.padding
     border = ((0, 0), (0, 0), (top, bottom), (left, right))
     padded = np.pad(x, border, constant_values=node.pad_value)
@@ -79,11 +87,10 @@ def _conv2d(node: Any, x: Integers) -> Integers:
             split = window.reshape(len(x), node.groups, -1, height, width)
             taps = weight[:, :, i, j].reshape(node.groups, -1, weight.shape[1])
             acc += np.einsum("ngihw,goi->ngohw", split, taps).reshape(acc.shape)
-    return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
+    return _requantise(node, acc + node.bias.astype(np.int64)[:, None, None])
 
 
 def _conv2d_transpose(node: Any, x: Integers) -> Integers:
-    x = _image(x)
     weight = node.weight.astype(np.int64)
     outputs, _, *kernel = weight.shape
     _, height, width = node.output.extents
@@ -103,45 +110,98 @@ def _conv2d_transpose(node: Any, x: Integers) -> Integers:
             columns = j * node.dilation[1] + node.strides[1] * np.arange(x.shape[3])
             acc[:, :, rows[:, None], columns] += product.reshape(len(x), outputs, *x.shape[2:])
     acc = acc[:, :, node.padding[0] : kept[0], node.padding[1] : kept[1]]
-    return _rescale(node.rescale, acc + node.bias.astype(np.int64)[:, None, None])
+    return _requantise(node, acc + node.bias.astype(np.int64)[:, None, None])
 
 
 def _dense(node: Any, x: Integers) -> Integers:
     acc = x.reshape(len(x), -1) @ node.weight.astype(np.int64).T + node.bias
-    return _rescale(node.rescale, _image(acc))
+    return _requantise(node, acc[:, :, None, None])
 
 
 def _add(node: Any, *operands: Integers) -> Integers:
-    total = np.full_like(_image(operands[0]), node.offset)
-    for x, multiplier in zip(operands, node.multiplier, strict=True):
-        total += _image(x) * multiplier
+    total = np.full_like(operands[0], node.offset)
+    constant = () if node.constant is None else (node.constant.astype(np.int64),)
+    terms = (*operands, *constant)
+    for term, multiplier in zip(terms, node.multiplier, strict=True):
+        total += term * multiplier
     shifted: Integers = total >> node.shift
-    return shifted
+    return shifted if node.slope is None else _bend(node.slope, shifted)
+
+
+def _multiply(node: Any, a: Integers, b: Integers) -> Integers:
+    return _requantise(node, (a - node.zeros[0]) * (b - node.zeros[1]))
+
+
+def _concat(node: Any, *operands: Integers) -> Integers:
+    parts = [_rescale(r, x) for r, x in zip(node.rescales, operands, strict=True)]
+    return np.concatenate(parts, 1)
 
 
 def _clip(node: Any, x: Integers) -> Integers:
-    return _image(x)
+    return x
+
+
+def _windows(node: Any, x: Integers) -> Any:
+    """Yield each output pixel, and which rows and columns its window has, in the image or not."""
+    _, height, width = node.output.extents
+    dilation = getattr(node, "dilation", (1, 1))
+    for pixel in np.ndindex(height, width):
+        yield (
+            pixel,
+            *(
+                pixel[n] * node.strides[n]
+                - node.padding[n]
+                + np.arange(node.kernel[n]) * dilation[n]
+                for n in (0, 1)
+            ),
+        )
+
+
+def _within(positions: Integers, first: int, end: int) -> Integers:
+    return positions[(first <= positions) & (positions < end)]
 
 
 def _max_pool(node: Any, x: Integers) -> Integers:
-    x = _image(x)
-    _, height, width = node.output.extents
-    out = np.full((*x.shape[:2], height, width), np.iinfo(np.int64).min)
-    for i in range(height):
-        for j in range(width):
-            top, left = (
-                p * s - q for p, s, q in zip((i, j), node.strides, node.padding, strict=True)
-            )
-            window = x[
-                :, :, max(0, top) : top + node.kernel[0], max(0, left) : left + node.kernel[1]
-            ]
-            out[:, :, i, j] = window.max((2, 3))
+    out = np.zeros((*x.shape[:2], *node.output.extents[1:]), np.int64)
+    for (i, j), rows, columns in _windows(node, x):
+        rows, columns = _within(rows, 0, x.shape[2]), _within(columns, 0, x.shape[3])
+        out[:, :, i, j] = x[:, :, rows][:, :, :, columns].max((2, 3))
+    return out
+
+
+def _average_pool(node: Any, x: Integers) -> Integers:
+    _, _, height, width = x.shape
+    top, left, bottom, right = node.counted
+    rescales = dict(zip(node.counts, node.rescales, strict=True))
+    out = np.zeros((*x.shape[:2], *node.output.extents[1:]), np.int64)
+    for (i, j), rows, columns in _windows(node, x):
+        count = len(_within(rows, -top, height + bottom))
+        count *= len(_within(columns, -left, width + right))
+        window = x[:, :, _within(rows, 0, height)][:, :, :, _within(columns, 0, width)]
+        total = (window - node.zero).sum((2, 3))[:, :, None, None]
+        out[:, :, i, j] = _rescale(rescales[count], total)[:, :, 0, 0]
     return out
 
 
 def _global_average_pool(node: Any, x: Integers) -> Integers:
-    total = _image(x).sum((2, 3), keepdims=True)
+    total = x.sum((2, 3), keepdims=True)
     return _rescale(node.rescale, total + node.bias)
+
+
+def _argmax(node: Any, x: Integers) -> Integers:
+    label = x[:, :, 0, 0].argmax(1)
+    low = (label + 128) % 256 - 128
+    return np.stack([low, label >> 8], 1)[:, None, None, :]
+
+
+def _pad(node: Any, x: Integers) -> Integers:
+    top, left, bottom, right = node.padding
+    border = ((0, 0), (0, 0), (top, bottom), (left, right))
+    return np.pad(x, border, constant_values=node.fill)
+
+
+def _upsample(node: Any, x: Integers) -> Integers:
+    return x.repeat(node.factors[0], 2).repeat(node.factors[1], 3)
 
 
 _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
@@ -151,6 +211,13 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "add": _add,
     "requantise": _add,
     "clip": _clip,
+    "concat": _concat,
+    "leaky_relu": _add,
+    "argmax": _argmax,
+    "multiply": _multiply,
+    "pad": _pad,
+    "upsample": _upsample,
     "max_pool": _max_pool,
+    "average_pool": _average_pool,
     "global_average_pool": _global_average_pool,
 }

@@ -144,6 +144,16 @@ class Rescale:
         """Return whether every tuple has one number, or one for each of ``channels``."""
         return all(len(t) in (1, channels) for t in (self.multiplier, self.offset, self.shift))
 
+    def reach(self, lo: int, hi: int) -> tuple[int, int]:
+        """Return the least and greatest result for ``v`` in ``lo .. hi``."""
+        rounding = 1 << self.before - 1 if self.before else 0
+        ends = [
+            ((v + rounding >> self.before) * np.array(self.multiplier, object) + self.offset)
+            >> np.array(self.shift, object)
+            for v in (lo, hi)
+        ]
+        return int(min(ends[0])), int(max(ends[1]))
+
     def worst_case(self, bounds: NDArray[np.int64]) -> int:
         """Return a bound of every intermediate result.
 
@@ -182,7 +192,7 @@ def _multiplier(ratio: Fraction, bound: int, before: int, zero: int) -> tuple[in
 def sum_bounds(
     weight: NDArray[np.integer], bias: NDArray[np.integer], lo: int, hi: int
 ) -> NDArray[np.int64]:
-    """Return the magnitude that ``bias[o] + sum x * weight[o]`` can reach, ``x`` in ``lo .. hi``.
+    """Return how far from 0 ``bias[o] + sum x * weight[o]`` gets with ``x`` in ``lo .. hi``.
 
     Parameters
     ----------
@@ -198,4 +208,5 @@ def sum_bounds(
     positive, negative = flat.clip(0).sum(1), flat.clip(None, 0).sum(1)
     least = bias + positive * lo + negative * hi
     greatest = bias + positive * hi + negative * lo
-    return np.maximum(np.abs(least), np.abs(greatest))
+    reach: NDArray[np.int64] = np.maximum(np.abs(least), np.abs(greatest))
+    return reach

@@ -43,13 +43,13 @@ class WeightScales(enum.StrEnum):
 
 
 def quantise_weights(weight: NDArray[np.float64], shifts: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Return the nearest int8 of ``weight``, whose first axis has ``shifts``."""
+    """Return the nearest int8 of ``weight`` at one shift, or at one for each output channel."""
     scaled = np.ldexp(weight, shifts.reshape(-1, *(1,) * (weight.ndim - 1)))
     return np.rint(scaled).clip(*INT8).astype(np.int8)
 
 
 def weight_shifts(weight: NDArray[np.float64], scales: WeightScales) -> NDArray[np.int64]:
-    """Return the shift of each output channel, all the same where the tensor has one scale.
+    """Return one shift, or one for each output channel: an array of that length.
 
     It is the greatest at which no weight saturates, whatever the method of calibration: clipped
     weights cost more than finer steps of the others gain.
@@ -63,7 +63,7 @@ def weight_shifts(weight: NDArray[np.float64], scales: WeightScales) -> NDArray[
         at least 1 dB.
 
     """
-    tensor = np.full(len(weight), fitting(float(np.abs(weight).max())), np.int64)
+    tensor = np.array([fitting(float(np.abs(weight).max()))], np.int64)
     if scales is WeightScales.TENSOR:
         return tensor
     # A channel without weights has no scale of its own.
@@ -77,6 +77,6 @@ def weight_shifts(weight: NDArray[np.float64], scales: WeightScales) -> NDArray[
 
 
 def _squared_error(weight: NDArray[np.float64], shifts: NDArray[np.int64]) -> float:
-    shape = (-1, *(1,) * (weight.ndim - 1))
-    near = np.ldexp(quantise_weights(weight, shifts).astype(np.float64), -shifts.reshape(shape))
+    back = -shifts.reshape(-1, *(1,) * (weight.ndim - 1))
+    near = np.ldexp(quantise_weights(weight, shifts).astype(np.float64), back)
     return float(np.square(near - weight).sum())

@@ -6,13 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ginseng.compiler import Graph, Value
-from ginseng.compiler.operators.add import Add
-from ginseng.compiler.operators.average_pool import GlobalAveragePool
-from ginseng.compiler.operators.clip import Clip
 from ginseng.compiler.operators.conv2d import Conv2d
 from ginseng.compiler.operators.dense import Dense
 from ginseng.compiler.operators.max_pool import MaxPool
-from ginseng.compiler.operators.requantise import Requantise
 from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import CoreConfig
 
@@ -191,104 +187,6 @@ def test_rescalings_of_every_channel_are_exact(agrees, data, features, outputs, 
         rescale=data.draw(rescalings(outputs)),
     )
     agrees(single(node, Value(name="x", shape=(features,), shift=0)), seed=seed)
-
-
-shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-factors = st.one_of(st.integers(0, 20).map(lambda n: 1 << n), st.integers(1, 32767))
-
-
-@FEW
-@given(
-    shape=shapes,
-    multipliers=st.tuples(factors, factors),
-    offset=st.one_of(st.integers(0, 500), st.integers(-(1 << 22), 1 << 22)),
-    shift=st.integers(0, 15),
-    clip=activations,
-    positive=st.booleans(),
-    seed=seeds,
-)
-def test_additions_are_exact(agrees, shape, multipliers, offset, shift, clip, positive, seed):
-    lo = 0 if positive else -128
-    node = Add(
-        name="add",
-        inputs=("a", "b"),
-        output=Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1]),
-        multiplier=multipliers,
-        offset=offset,
-        shift=shift,
-    )
-    a, b = (Value(name=n, shape=shape, shift=0, lo=lo) for n in "ab")
-    agrees(single(node, a, b), seed=seed)
-    change = Requantise(
-        name="scale",
-        inputs=("a",),
-        output=node.output,
-        multiplier=multipliers[:1],
-        offset=offset,
-        shift=shift,
-    )
-    agrees(single(change, a), seed=seed)
-
-
-@FEW
-@given(shape=shapes, clip=activations, seed=seeds)
-def test_activations_of_their_own_are_exact(agrees, shape, clip, seed):
-    output = Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1])
-    node = Clip(name="relu", inputs=("x",), output=output)
-    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
-
-
-@st.composite
-def poolings(draw, spatial=24):
-    channels = draw(st.integers(1, 40))
-    extents = (draw(st.integers(1, spatial)), draw(st.integers(1, spatial)))
-    kernel, strides, padding, size = [], [], [], []
-    for extent in extents:
-        k = draw(st.integers(1, min(4, extent)))
-        s, p = draw(st.integers(1, 3)), draw(st.integers(0, k - 1))
-        end = draw(st.integers(0, k - 1))
-        count = out_size(extent, p + end, k, s)
-        while (count - 1) * s - p >= extent:
-            count -= 1
-        kernel, strides, padding, size = [*kernel, k], [*strides, s], [*padding, p], [*size, count]
-    lo, hi = draw(activations)
-    node = MaxPool(
-        name="pool",
-        inputs=("x",),
-        output=Value(name="y", shape=(channels, *size), shift=0, lo=lo, hi=hi),
-        kernel=tuple(kernel),
-        strides=tuple(strides),
-        padding=tuple(padding),
-    )
-    source = Value(
-        name="x", shape=(channels, *extents), shift=0, lo=draw(st.sampled_from((-128, 0)))
-    )
-    return single(node, source)
-
-
-@FEW
-@given(graph=poolings(), seed=seeds)
-def test_max_pooling_is_exact_and_padding_never_wins(agrees, graph, seed):
-    agrees(graph, seed=seed)
-
-
-@FEW
-@given(
-    shape=shapes,
-    bias=st.one_of(st.just(0), st.integers(-200_000, 200_000)),
-    rescale=rescalings(1),
-    clip=activations,
-    seed=seeds,
-)
-def test_global_average_pooling_is_exact(agrees, shape, bias, rescale, clip, seed):
-    node = GlobalAveragePool(
-        name="mean",
-        inputs=("x",),
-        output=Value(name="y", shape=(shape[0], 1, 1), shift=0, lo=clip[0], hi=clip[1]),
-        bias=bias,
-        rescale=rescale,
-    )
-    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
 
 
 @pytest.mark.parametrize("width", [600, 1000])

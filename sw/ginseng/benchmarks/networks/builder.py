@@ -13,11 +13,14 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
-__all__ = ["Network", "NetworkBuilder", "pictures"]
+__all__ = ["Network", "NetworkBuilder", "evaluate_onnx", "pictures"]
 
 Array = NDArray[np.float32]
 _OPSET: Final = 17
+#: Samples that statistics are of.
+_SEEN: Final = 2
 #: Of measured variances, so that a constant channel divides by something.
 _EPSILON: Final = 1e-5
 
@@ -32,6 +35,8 @@ class Network:
     model : onnx.ModelProto
         One input, one output.
     calibration, samples : float32 array of shape (n, *sample shape)
+    results : float32 array of shape (n, *output shape)
+        What the float network makes of the samples.
     labels : int array of shape (n,) or None
         Classes of the samples, where weights and data are real.
 
@@ -41,6 +46,7 @@ class Network:
     model: onnx.ModelProto
     calibration: Array
     samples: Array
+    results: Array
     labels: NDArray[np.int64] | None = None
 
     @property
@@ -68,8 +74,18 @@ def pictures(count: int, shape: tuple[int, int, int], seed: int) -> Array:
     return np.asarray(total / total.std(), np.float32)
 
 
+def evaluate_onnx(model: onnx.ModelProto, samples: Array) -> Array:
+    """Return what onnx's own evaluator makes of ``samples``, one by one."""
+    evaluator, name = ReferenceEvaluator(model), model.graph.input[0].name
+    runs = [np.asarray(evaluator.run(None, {name: x[None]})) for x in samples]
+    return np.concatenate([run[0] for run in runs])
+
+
 class NetworkBuilder:
     """Collects nodes and seeded weights; methods return the name of the value they make.
+
+    Statistics are those of the first samples of calibration; those to run go along, and what they
+    become is the float network's result.
 
     Parameters
     ----------
@@ -79,7 +95,7 @@ class NetworkBuilder:
     seed : int
         Decides weights and samples.
     calibration : int
-        Samples that calibration will see; the first two also give the statistics.
+        Samples that calibration will see.
     samples : int
         Further ones, to run.
 
@@ -107,7 +123,7 @@ class NetworkBuilder:
         else:
             data = self._rng.normal(size=(count, *shape)).astype(np.float32)
         self._calibration, self._samples = data[:calibration], data[calibration:]
-        self._values: Final[dict[str, Array]] = {self.image: data[:2]}
+        self._values: Final = {self.image: np.concatenate([data[:_SEEN], self._samples])}
 
     def channels(self, x: str) -> int:
         """Return how many channels or features a value has."""
@@ -228,6 +244,7 @@ class NetworkBuilder:
             model=model,
             calibration=self._calibration,
             samples=self._samples,
+            results=self._values[output][_SEEN:],
         )
 
     def _weight(self, shape: tuple[int, ...], fan: int) -> Array:
@@ -257,10 +274,11 @@ class NetworkBuilder:
     ) -> str:
         """Add a layer whose bare result is ``y``; its statistics go to a node or to its weights."""
         axes = (0, *range(2, y.ndim))
-        mean, variance = y.mean(axes), y.var(axes) + _EPSILON
+        seen = y[:_SEEN]
+        mean, variance = seen.mean(axes), seen.var(axes) + _EPSILON
         if prod(y.shape[2:]) == 1:
             # Two samples are no statistics: those of all channels together are.
-            mean, variance = np.zeros_like(mean), np.full_like(variance, y.var() + _EPSILON)
+            mean, variance = np.zeros_like(mean), np.full_like(variance, seen.var() + _EPSILON)
         gain = self._rng.uniform(0.7, 1.3, len(mean)).astype(np.float32)
         bias = self._rng.normal(0, 0.2, len(mean)).astype(np.float32)
         factor = gain / np.sqrt(variance)

@@ -13,8 +13,9 @@ from ginseng.compiler.backend.lowering import Layer, Slots, grid, product, shift
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
+from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places, best_tilings
 from ginseng.compiler.rescale import Rescale
+from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 
@@ -25,6 +26,9 @@ _PAD_LIMIT = 15
 #: Tilings that are tried out instruction by instruction after formulae have ranked them.
 _TRIALS = 12
 _STRIDE_LIMIT = (1 << 16) - 1
+
+#: Count, and the steps of destination, source and weight.
+_Dim = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class _Linear:
     ) -> None:
         core = layer.config
         self.layer, self.g, self.t, self.border = layer, geometry, tiling, border
-        self.passes, self.vectors = requantise.passes, len(requantise.vectors)
+        self.requantise, self.vectors = requantise, len(requantise.vectors)
         self.row_parts = _parts(geometry.out_height, tiling.rows)
         self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
         self._known_pairs: dict[
@@ -88,7 +92,9 @@ class _Linear:
         pairs = max(len(self._pairs(o, c)[0]) for o in self.out_parts for c, _ in self.steps[o])
         size = pairs * tiling.kernel_rows * geometry.kernel[1]
         self.wgt = Slots(0, size, tiling.wgt_slots)
-        self.acc = Slots(0, tiling.rows * geometry.out_width * tiling.out_blocks, tiling.acc_slots)
+        places = acc_places(geometry, tiling, core)
+        self.acc = Slots.at(places)
+        self.copy = max(places) + tiling.rows * geometry.out_width * tiling.out_blocks
         held = self.vectors * tiling.out_blocks
         self.held = Slots(
             core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
@@ -153,10 +159,11 @@ class _Linear:
         first = True
         acc = -1
         for c, k in self.steps[o]:
-            inp = self._load_inp(r, c, k)
-            if inp is None:
+            if not self._is_real(r, k):
                 continue
+            # Weights first: they wait for no earlier layer.
             wgt = self._load_wgt(o, c, k)
+            inp = self._load_inp(r, c, k)
             if first:
                 acc = self._reset(r, o, area)
                 first = False
@@ -182,19 +189,28 @@ class _Linear:
         first = -(-first // up)
         return first, max(0, (last // up - first) // g.row_step(k.size) + 1)
 
-    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int | None:
-        """Make the input of a reduction step resident; None if it is nothing but padding."""
+    def _pads(self, r: _Part, k: _Part) -> tuple[int, int, int]:
+        """Return how many of these rows lie above the image, in it, and below it."""
         g = self.g
         step = g.row_step(k.size)
         first, count = self._rows(r, k)
         top = min(count, max(0, -(first // step)))
         real = len(range(first + top * step, min(g.height, first + count * step), step))
-        if not real:
-            return None
+        return top, real, count - top - real
+
+    def _is_real(self, r: _Part, k: _Part) -> bool:
+        """Whether a reduction step reads anything but padding."""
+        return self._pads(r, k)[1] > 0
+
+    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int:
+        """Make the input of a reduction step resident."""
+        g = self.g
+        step = g.row_step(k.size)
+        first, count = self._rows(r, k)
+        top, real, bottom = self._pads(r, k)
         base, fresh = self.inp.get((r, c, k))
         if not fresh:
             return base
-        bottom = count - top - real
         source, plane = self.layer.source(), g.height * g.width
         begin = c.begin * plane + (first + top * step) * g.width
         left, right = g.left, g.right
@@ -281,7 +297,7 @@ class _Linear:
 
     def _pair_dims(
         self, o: _Part, c: _Part, pairs: Uops, area: int, block: int, taps: int
-    ) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]:
+    ) -> tuple[list[_Dim], list[_Dim]]:
         """Return the pairs of blocks as dimensions, input and output; none if irregular."""
         count = len(pairs.dst)
         if count == o.size * c.size:
@@ -318,7 +334,7 @@ class _Linear:
                     )
         return found
 
-    def _loops(self, dims: list[tuple[int, int, int, int]]) -> tuple[int, int]:
+    def _loops(self, dims: list[_Dim]) -> tuple[int, int]:
         """Return the two dimensions that leave the fewest micro-ops; the first such pair."""
         core = self.layer.config
         limits = [core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT)]
@@ -334,19 +350,21 @@ class _Linear:
     def _requantise(self, r: _Part, o: _Part, acc: int) -> None:
         """Turn sums into results: ALU passes with one and the same walk."""
         stream, area = self.layer.stream, r.size * self.g.out_width
-        loops = Loop(o.size, dst=area, src=1), Loop(area, dst=1)
         held = acc
         if self.constants is not None:
             held, fresh = self.held.get(o)
             if fresh:
                 first, count = self.vectors * o.begin, self.vectors * o.size
                 stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
-        for step in self.passes:
-            src = held + step.vector * o.size
-            if step.regional:
-                self._add_regions(r, o, acc, src)
-            else:
-                stream.alu(step.op, Uops.one(acc, src), *loops, imm=step.imm)
+        self.requantise.emit(
+            stream,
+            sums=acc,
+            copy=self.copy,
+            constants=held,
+            blocks=o.size,
+            area=area,
+            add_regions=lambda src: self._add_regions(r, o, acc, src),
+        )
 
     def _add_regions(self, r: _Part, o: _Part, acc: int, src: int) -> None:
         """Add to each region of the border its vector of biases, which start at ``src``."""
@@ -379,9 +397,10 @@ def lower_linear(
     dilation: tuple[int, int] = (1, 1),
     upsample: tuple[int, int] = (1, 1),
     groups: int = 1,
+    slope: Slope | None = None,
     pad_value: int = 0,
 ) -> None:
-    """Emit ``clip(rescale(conv(x, weight) + bias))``.
+    """Emit ``clip(slope(rescale(conv(x, weight) + bias)))``.
 
     Parameters
     ----------
@@ -405,6 +424,8 @@ def lower_linear(
         Down, across: how far the image is spread before, with zeros between its pixels.
     groups : int
         Of channels that meet only each other.
+    slope : Slope or None
+        A leaky rectifier of the results.
     pad_value : int
         What stands in the padding.
 
@@ -434,7 +455,7 @@ def lower_linear(
         for n in (0, 1)
     )
     border = Border(weight, bias, pad_value, (down, across))
-    requantise = Requantise(core, layer.blocks(outputs), border.biases, rescale, clip)
+    requantise = Requantise(core, border.biases, rescale, clip, slope=slope)
     geometry = Geometry(
         in_blocks=layer.blocks(channels),
         out_blocks=layer.blocks(outputs),
@@ -448,6 +469,7 @@ def lower_linear(
         dilation=dilation,
         passes=len(requantise.passes),
         vectors=len(requantise.vectors),
+        copies=requantise.copies,
         upsample=upsample,
         spans=spans,
     )
@@ -456,7 +478,8 @@ def lower_linear(
             f"it reads {geometry.right} columns beyond the image; pad the input"
         )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
-    layer.fits(out_width + geometry.vectors, Memory.ACC, "one row of results")
+    needed = (1 + geometry.copies) * out_width + geometry.vectors
+    layer.fits(needed, Memory.ACC, "one row of results")
     tilings = best_tilings(geometry, core, layer.model, _TRIALS)
     if not tilings:
         raise layer.node.refuse(

@@ -3,14 +3,31 @@
 import hashlib
 from typing import Any, Final
 
+import numpy as np
+
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.importers.source import Named, Source, first_line, quiet, sample_dims
 
 __all__ = ["from_onnx_model"]
 
 _FLOAT: Final = 1  # onnx.TensorProto.FLOAT
+_LINEAR: Final = ("QuantizeLinear", "DequantizeLinear")
+_RECURRENT: Final = (
+    "recurrent networks and control flow are not supported; unroll them, or do them on the owner's "
+    "side"
+)
+_OPERATOR_FORM: Final = (
+    "operators on integers are not supported; quantise the model in QDQ form (QuantFormat.QDQ of "
+    "onnxruntime's quantize_static)"
+)
 #: ONNX operators for which there is no hope: better named before their odd shapes are.
-_UNSUPPORTED: Final = ("LSTM", "GRU", "RNN", "If", "Loop", "Scan")
+_UNSUPPORTED: Final = {
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "If", "Loop", "Scan"), _RECURRENT),
+    **dict.fromkeys(
+        ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"),
+        _OPERATOR_FORM,
+    ),
+}
 
 
 def from_onnx_model(model: Any, name: str | None) -> Source:
@@ -25,10 +42,17 @@ def from_onnx_model(model: Any, name: str | None) -> Source:
     for node in model.graph.node:
         if node.op_type in _UNSUPPORTED:
             raise CompilerError(
-                f"Node {node.name or node.output[0]} ({node.op_type}): recurrent networks and "
-                "control flow are not supported; unroll them, or do them on the owner's side"
+                f"Node {node.name or node.output[0]} ({node.op_type}): {_UNSUPPORTED[node.op_type]}"
             )
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in _LINEAR and node.input[1] in constants:
+            scales = onnx.numpy_helper.to_array(constants[node.input[1]])
+            if not (np.isfinite(scales) & (scales > 0)).all():
+                raise CompilerError(
+                    f"Node {node.name or node.output[0]} ({node.op_type}): its scale is "
+                    f"{scales.min()}; a scale is positive and finite"
+                )
     shapes = {}
     for port in model.graph.input:
         if port.name in constants:

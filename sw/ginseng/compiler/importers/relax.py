@@ -63,6 +63,7 @@ def from_relax_module(
     Parameters
     ----------
     module : tvm.IRModule
+        With the function ``main``.
     name : str or None
         Of the program.
     names : mapping of str to Named, or None

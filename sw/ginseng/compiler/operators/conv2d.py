@@ -11,21 +11,23 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.operators.pad import FloatPad
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale, sum_bounds
+from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Conv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Node):
-    """``output[o] = clip(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l]))``.
+    """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l])))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
-    padding[0]``, likewise ``l'`` from ``x`` and the
-    left padding; outside of the image ``x`` is ``pad_value``. The channels of input and output
-    fall into ``groups`` runs of equal length, and ``g`` is the first channel of the run of the
-    input that stands where that of ``o`` stands. Sums are exact: `worst_case` fits int32.
+    padding[0]``, likewise ``l'`` from ``x`` and the left padding; outside of the image ``x`` is
+    ``pad_value``. The channels of input and output fall into ``groups`` runs of equal length, and
+    ``g`` is the first channel of the run of the input that stands where that of ``o`` stands. Sums
+    are exact: `worst_case` fits int32.
 
     Attributes
     ----------
@@ -39,6 +41,8 @@ class Conv2d(Node):
         The integer that means 0: the zero point of the input.
     rescale : Rescale
         From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
 
     """
 
@@ -52,6 +56,7 @@ class Conv2d(Node):
     groups: int = 1
     pad_value: int = 0
     rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -74,8 +79,14 @@ class Conv2d(Node):
         outputs = int(self.weight.shape[0])
         if outputs % self.groups:
             raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
-        if self.bias.shape != (outputs,) or not self.rescale.fits(outputs):
-            raise self.refuse(f"bias {self.bias.shape} or rescaling is not of {outputs} channels")
+        if not (
+            self.bias.shape == (outputs,)
+            and self.rescale.fits(outputs)
+            and (self.slope is None or self.slope.fits(outputs))
+        ):
+            raise self.refuse(
+                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
+            )
         sizes = []
         for n, extent in enumerate((height, width)):
             padded = extent + self.padding[n] + self.padding[n + 2]
@@ -92,6 +103,7 @@ class Conv2d(Node):
             weight=self.weight,
             bias=self.bias,
             rescale=self.rescale,
+            slope=self.slope,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
             strides=self.strides,
@@ -126,6 +138,7 @@ class FloatConv2d(LinearFloatNode):
             groups=self.groups,
             pad_value=inputs[0].zero,
             rescale=linear.rescale,
+            slope=self.integer_slope(linear.output),
         )
 
 
@@ -139,7 +152,13 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
             f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
             "export it as NCHW and OIHW"
         )
-    top, left, bottom, right = call.attr("padding")
+    padding = call.attr("padding")
+    before = network.sole_producer(source)
+    if isinstance(before, FloatPad) and before.is_linear and not before.fill:
+        padding = tuple(a + b for a, b in zip(padding, before.padding, strict=True))
+        (source,) = before.inputs
+        network.drop(before)
+    top, left, bottom, right = padding
     return FloatConv2d(
         name=call.name,
         inputs=[source],

@@ -14,13 +14,14 @@ from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Networ
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale, sum_bounds
+from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Conv2dTranspose"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2dTranspose(Node):
-    """``output[o] = clip(rescale(bias[o] + sum x[g + i, y', x'] * weight[o, i, k, l]))``.
+    """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, y', x'] * weight[o, i, k, l])))``.
 
     The sum at output pixel ``(y, x)`` runs over every ``i`` and those ``k`` and ``y'`` of the image
     with ``y' * strides[0] + k * dilation[0] - padding[0] = y``, likewise ``l`` and ``x'`` with the
@@ -39,6 +40,8 @@ class Conv2dTranspose(Node):
         Rows and columns that it gains below and on the right.
     rescale : Rescale
         From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
 
     """
 
@@ -52,6 +55,7 @@ class Conv2dTranspose(Node):
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -75,8 +79,14 @@ class Conv2dTranspose(Node):
         outputs = int(self.weight.shape[0])
         if outputs % self.groups:
             raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
-        if self.bias.shape != (outputs,) or not self.rescale.fits(outputs):
-            raise self.refuse(f"bias {self.bias.shape} or rescaling is not of {outputs} channels")
+        if not (
+            self.bias.shape == (outputs,)
+            and self.rescale.fits(outputs)
+            and (self.slope is None or self.slope.fits(outputs))
+        ):
+            raise self.refuse(
+                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
+            )
         sizes = []
         for n, extent in enumerate(image):
             reach = (self.weight.shape[2 + n] - 1) * self.dilation[n]
@@ -104,6 +114,7 @@ class Conv2dTranspose(Node):
             weight=self.weight[:, :, ::-1, ::-1],
             bias=self.bias,
             rescale=self.rescale,
+            slope=self.slope,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
             padding=(top, left, 0, 0),
@@ -142,6 +153,8 @@ class Conv2dTranspose(Node):
                 offset=each(self.rescale.offset, 0),
                 shift=each(self.rescale.shift, 0),
             ),
+            slope=self.slope
+            and Slope(multiplier=each(self.slope.multiplier, 0), shift=self.slope.shift),
             clip=(self.output.lo, self.output.hi),
             extents=((inputs, 1, 1), (features, 1, 1)),
         )
@@ -184,6 +197,7 @@ class FloatConv2dTranspose(LinearFloatNode):
             dilation=self.dilation,
             groups=self.groups,
             rescale=linear.rescale,
+            slope=self.integer_slope(linear.output),
         )
 
 

@@ -13,13 +13,14 @@ from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Networ
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale, sum_bounds
+from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Node):
-    """``output[o] = clip(rescale(bias[o] + sum_f x[f] * weight[o, f]))``.
+    """``output[o] = clip(slope(rescale(bias[o] + sum_f x[f] * weight[o, f])))``.
 
     An input of shape ``(channels, height, width)`` counts as its features in that order, channels
     slowest. Sums are exact: `worst_case` fits int32.
@@ -30,6 +31,8 @@ class Dense(Node):
     bias : int32 array of shape (out features,)
     rescale : Rescale
         From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
 
     """
 
@@ -38,6 +41,7 @@ class Dense(Node):
     weight: NDArray[np.int8] = field(repr=False, compare=False)
     bias: NDArray[np.int32] = field(repr=False, compare=False)
     rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -54,8 +58,14 @@ class Dense(Node):
         if self.weight.ndim != 2 or self.weight.shape[1] != inputs[0].size:
             raise self.refuse(f"weights {self.weight.shape} do not fit {inputs[0].size} features")
         outputs = int(self.weight.shape[0])
-        if self.bias.shape != (outputs,) or not self.rescale.fits(outputs):
-            raise self.refuse(f"bias {self.bias.shape} or rescaling is not of {outputs} features")
+        if not (
+            self.bias.shape == (outputs,)
+            and self.rescale.fits(outputs)
+            and (self.slope is None or self.slope.fits(outputs))
+        ):
+            raise self.refuse(
+                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} features"
+            )
         return outputs, 1, 1
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
@@ -65,6 +75,7 @@ class Dense(Node):
             weight=self.weight.reshape(-1, *inputs[0].extents),
             bias=self.bias,
             rescale=self.rescale,
+            slope=self.slope,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
         )
@@ -84,6 +95,7 @@ class FloatDense(LinearFloatNode):
             weight=linear.weight,
             bias=linear.bias,
             rescale=linear.rescale,
+            slope=self.integer_slope(linear.output),
         )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +32,12 @@ class FloatRequantise(FloatNode):
 
 def _grid(call: Call) -> Grid:
     """Return the scale and zero point of a call."""
-    scale, zero = (np.asarray(a) for a in call.args[1:3])
+    if not all(isinstance(a, np.ndarray) for a in call.args[1:3]):
+        raise call.refuse(
+            "its scale or zero point is computed; make both constants: quantise statically, with "
+            "calibration data"
+        )
+    scale, zero = call.args[1:3]
     kind = str(call.attr("out_dtype") if call.op == "relax.quantize" else zero.dtype)
     if scale.dtype.kind != "f" or scale.size != 1 or zero.size != 1:
         raise call.refuse(
@@ -45,14 +49,8 @@ def _grid(call: Call) -> Grid:
     real = float(scale.reshape(()))
     if not np.isfinite(real) or real <= 0:
         raise call.refuse(f"its scale is {real}; a scale is positive and finite")
-    ratio = Fraction(real)
-    bits = ratio.denominator.bit_length() - 1
-    mantissa = ratio.numerator
-    while mantissa % 2 == 0:
-        mantissa, bits = mantissa // 2, bits - 1
     # The core knows int8 only: uint8 is the same with everything 128 less.
-    point = int(zero.reshape(())) - (128 if kind == "uint8" else 0)
-    return Grid(shift=bits, mantissa=mantissa, zero=point)
+    return Grid.of(real, int(zero.reshape(())) - (128 if kind == "uint8" else 0))
 
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
@@ -67,7 +65,13 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
                 "its scale or zero point is not that of the QuantizeLinear before it; make both "
                 "alike"
             )
+        network.grids[call.output] = grid
     elif network.grids.setdefault(value, grid) != grid:
+        if not network.is_dequantised(source):
+            raise call.refuse(
+                "another QuantizeLinear quantises the same value in another scale; a value has one "
+                "scale"
+            )
         network.grids[call.output] = grid
         return FloatRequantise(
             name=call.name, inputs=[source], output=call.output, shape=call.sample_shape()
