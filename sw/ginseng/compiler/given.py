@@ -76,12 +76,17 @@ class GivenScales(Scales):
             If its weights are no int8, or sums and biases leave int32.
 
         """
-        if node.steps is None:
+        given = node.steps
+        if given is None and node.weight[0].size == 1:
+            # One factor for a channel: a step of its own makes it exact.
+            given = np.abs(node.weight).reshape(-1) / INT8[1]
+            given[given == 0] = 1
+        if given is None:
             raise CompilerError(
                 f"Node {node.name}: its weights are not quantised, though the model is; quantise "
                 "them to int8, with a DequantizeLinear"
             )
-        exact = node.weight / node.steps.reshape(-1, *(1,) * (node.weight.ndim - 1))
+        exact = node.weight / given.reshape(-1, *(1,) * (node.weight.ndim - 1))
         weight = np.rint(exact)
         if (abs(exact - weight) > 1e-6).any() or weight.min() < INT8[0] or weight.max() > INT8[1]:
             raise CompilerError(
@@ -89,7 +94,7 @@ class GivenScales(Scales):
                 f"{exact.max():g}, no int8; quantise weights symmetrically to int8"
             )
         output = self.value(node)
-        steps = [source.scale * Fraction(float(step)) for step in node.steps]
+        steps = [source.scale * Fraction(float(step)) for step in given]
         biases = [
             round(Fraction(float(bias)) / step) for bias, step in zip(node.bias, steps, strict=True)
         ]
