@@ -3,7 +3,7 @@
 import secrets
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -32,10 +32,10 @@ def _samples(program: Program, path: Path) -> dict[str, NDArray[np.float64]]:
         raise UsageError(f"{path} holds {sorted(arrays)}, {program.name} takes {sorted(names)}")
     for port in program.inputs:
         array = arrays[port.name]
-        if array.shape[1:] != port.shape or not len(array):
+        if array.shape[1:] != port.given_shape or not len(array):
             raise UsageError(
-                f"{path}: input {port.name} takes samples of shape {port.shape}, samples first, "
-                f"not an array of shape {array.shape}"
+                f"{path}: input {port.name} takes samples of shape {port.given_shape}, samples "
+                f"first, not an array of shape {array.shape}"
             )
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise UsageError(f"{path}: input {port.name} holds values that are no finite numbers")
@@ -118,7 +118,7 @@ def register(app: typer.Typer) -> None:
                     command = _write_evidence(session, manufacturer, policy, evidence)
                     output.say(f"Appraise it yourself: {command}")
                 session.quiet()
-                parts: list[dict[str, NDArray[np.float32]]] = []
+                parts: list[dict[str, NDArray[Any]]] = []
                 batch = session.data_owner.batch
                 with output.progress("runs", -(-count // batch)) as step:
                     for at in range(0, count, batch):

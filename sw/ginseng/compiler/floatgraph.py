@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.slope import Slope
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.quantise import Scales
@@ -240,6 +241,10 @@ class Network:
     Attributes
     ----------
     nodes : list of FloatNode
+    steps : dict of str to tuple of OwnerStep
+        What the owner does to inputs before, and to outputs after.
+    images : dict of str to tuple of int
+        Channels, height and width of inputs that the model takes flattened.
     grids : dict of str to Grid
         Of the values that the model itself quantises, and of all that it dequantises; empty if it
         leaves that to the compiler.
@@ -258,6 +263,7 @@ class Network:
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
+        self.steps: dict[str, tuple[OwnerStep, ...]] = {}
         self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
@@ -383,7 +389,8 @@ class Network:
         supported = sorted({o.name for o in operators})
         raise call.refuse(
             f"the core cannot do {call.op.removeprefix('relax.')}; supported are "
-            f"{', '.join(supported)}: leave it out of the model or do it on the owner's side"
+            f"{', '.join(supported)}: leave it out of the model or, if it is "
+            "first or last, do it on the owner's side (--owner-side)"
         )
 
 
