@@ -1,17 +1,17 @@
 """Scales that a quantised model brings along, instead of calibrated ones."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
-from ginseng.compiler.graph import INT8, Value
-from ginseng.compiler.quantise import Linear, Scales, clipped
+from ginseng.compiler.graph import INT8, Graph, Node, Value
+from ginseng.compiler.quantise import Linear, Scales, clipped, integer_graph
 from ginseng.compiler.rescale import Rescale, sum_bounds
 
-__all__ = ["GivenScales"]
+__all__ = ["GivenScales", "given_graph"]
 
 _INT32 = np.iinfo(np.int32)
 
@@ -117,3 +117,26 @@ class GivenScales(Scales):
         except CompilerError as error:
             raise CompilerError(f"Node {node.name}: {error}") from None
         return Linear(weight, bias, rescale, output)
+
+
+def given_graph(network: Network) -> Graph:
+    """Return the integer graph of a network that is quantised already.
+
+    A clip in the scale of its input becomes part of the node that makes it, if nothing else reads
+    that: between them the float network could not fold.
+
+    Raises
+    ------
+    CompilerError
+        If a node cannot be done in the model's scales.
+
+    """
+    graph = integer_graph(network, GivenScales(network))
+    made: dict[str, Node] = {}
+    for node in graph.nodes:
+        source = node.inputs[0]
+        alone = len(graph.readers(source)) == 1 and source not in graph.outputs
+        if node.kind == "clip" and source in made and alone:
+            node = replace(made.pop(source), output=node.output)
+        made[node.output.name] = node
+    return replace(graph, nodes=tuple(made.values()))

@@ -114,10 +114,11 @@ def onnxruntime_values(model):
 
 @pytest.mark.parametrize(("make", "mode"), CASES, ids=lambda v: getattr(v, "__name__", str(v)))
 def test_a_network_quantised_by_onnxruntime_is_exact_on_the_device(
-    build, quantise, agrees, evaluate, make, mode
+    build, quantise, agrees, evaluate, record_property, make, mode
 ):
     model = quantise(make(build), *mode)
     compiled = compile_model(model)
+    assert "clip" not in {node.kind for node in compiled.graph.nodes}
     given, result = compiled.program.inputs[0], compiled.program.outputs[0]
     agrees(compiled.graph, samples={"x": given.quantise(SAMPLES[:1])})
     integers, real = onnxruntime_values(model)
@@ -133,10 +134,13 @@ def test_a_network_quantised_by_onnxruntime_is_exact_on_the_device(
         # Means of 4 and 6 pixels are often halves: upward here, to even there.
         least = 0.97 if node.kind == "average_pool" else 0.99
         assert (difference == 0).mean() >= least, node.name
+        record_property(f"equal {node.name}", round(float((difference == 0).mean()), 4))
     # And from end to end, where the layers' differences add up.
     ours = result.dequantise(evaluate(compiled.graph, {"x": integers["x"]})["logits"])
     steps = np.abs(ours - real) / float(result.mantissa * Fraction(2) ** -result.shift)
-    assert steps.max() < 2.5
+    record_property("equal from end to end", round(float((steps < 0.5).mean()), 4))
+    record_property("most steps apart", float(steps.max().round()))
+    assert steps.max() < (1.5 if make is network else 2.5)
     assert (steps < 0.5).mean() > 0.6
 
 
