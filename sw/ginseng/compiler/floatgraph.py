@@ -7,7 +7,8 @@ turns calls into `FloatNode` objects, or folds them into the node that they foll
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,15 @@ class Grid:
     shift: int
     mantissa: int
     zero: int
+
+    @classmethod
+    def of(cls, scale: float, zero: int) -> Self:
+        """Return the grid whose step is exactly ``scale``, which is positive and finite."""
+        ratio = Fraction(scale)
+        shift, mantissa = ratio.denominator.bit_length() - 1, ratio.numerator
+        while mantissa % 2 == 0:
+            mantissa, shift = mantissa // 2, shift - 1
+        return cls(shift=shift, mantissa=mantissa, zero=zero)
 
 
 @dataclass(frozen=True, kw_only=True)
