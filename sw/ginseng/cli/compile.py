@@ -209,6 +209,10 @@ def register(app: typer.Typer) -> None:
         except OSError as error:
             raise UsageError(f"{output_file} cannot be written: {error.strerror}") from None
         layer_table(output, program)
+        for port in (*program.inputs, *program.outputs):
+            if port.steps:
+                names = ", ".join(step.op for step in port.steps)
+                output.say(f"On the owner's side, at {port.name}: {names}")
         if explain:
             plan_table(output, compiled.plan)
         if draw is not None:
@@ -218,10 +222,6 @@ def register(app: typer.Typer) -> None:
             ]
             draw({"memory": memory, "runs": [{"memory": memory, "layers": rows}]})
             output.say(f"wrote {plot}")
-        for port in (*program.inputs, *program.outputs):
-            if port.steps:
-                names = ", ".join(step.op for step in port.steps)
-                output.say(f"On the owner's side, at {port.name}: {names}")
         if compiled.accuracy is not None:
             accuracy_table(output, compiled.accuracy)
         plain = sum(layer.cycles_plain for layer in program.layers)
