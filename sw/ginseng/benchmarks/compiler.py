@@ -103,12 +103,12 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
     dict
         ``seconds`` of compilation and those that the processor spent on it (``cpu_seconds``, which
         a busy machine does not lengthen), ``peak_mb`` of this process until then; ``rows`` of the
-        tensor table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead`` of
-        protection, all modelled; milliseconds and images per second at two clocks; ``setup_bytes``
-        and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images`` they are a tenth
-        of the whole; ``samples`` that ran, whether they are ``bit_exact`` against NumPy, signal to
-        noise of the device's outputs against the float network's in ``snr_db``, and the accuracies
-        of both where samples have labels.
+        tensor table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead``
+        of protection, all modelled; milliseconds and images per second at two clocks;
+        ``setup_bytes`` and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images``
+        they are a tenth of the whole; ``samples`` that ran, whether they are ``bit_exact`` against
+        NumPy, signal to noise of the device's outputs against the float network's in ``snr_db``,
+        and the accuracies of both where samples have labels.
 
     """
     config = SystemConfig()
