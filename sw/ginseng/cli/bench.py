@@ -145,7 +145,10 @@ def _vta(
             for u in units
         ),
     )
-    output.say(f"simulated {document['sim_cycles_per_second']:,.0f} cycles a second")
+    output.say(
+        f"simulated {document['sim_cycles_per_second']:,.0f} cycles a second, "
+        f"{document['sim_cycles_per_cpu_second']:,.0f} a second of the processor"
+    )
     if plot is not None:
         draw(document)
         output.say(f"wrote {plot}")

@@ -156,7 +156,7 @@ def accuracy_report(
         }
         near = {name: _integers(graph.values[name], array) for name, array in exact.items()}
         got = evaluate(graph, {v.name: near[v.name] for v in graph.inputs}, every_value=True)
-        for node in graph.nodes:
+        for node in (node for node in graph.nodes if node.scaled):
             value = node.output
             alone = evaluate_node(node, graph.sources(node), [near[name] for name in node.inputs])
             powers[node.name].add(value, exact[value.name], got[value.name], alone)

@@ -76,9 +76,12 @@ class FloatRun:
     """
 
     def __init__(self, imported: Imported, values: Sequence[str]) -> None:
-        inputs = imported.network.inputs
-        self._inputs: Final = tuple(inputs)
-        self._wanted: Final = [value for value in dict.fromkeys(values) if value not in inputs]
+        self._inputs: Final = tuple(imported.inputs)
+        # What the owner does to an input comes before what the network sees of it.
+        steps = imported.network.steps
+        given = {name for name in self._inputs if name not in steps}
+        wanted = dict.fromkeys((*self._inputs, *values))
+        self._wanted: Final = [value for value in wanted if value not in given]
         try:
             with quiet():
                 self._run: Final = _executable(imported, self._wanted)

@@ -7,7 +7,8 @@ turns calls into `FloatNode` objects, or folds them into the node that they foll
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.slope import Slope
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.quantise import Scales
@@ -29,6 +31,15 @@ class Grid:
     shift: int
     mantissa: int
     zero: int
+
+    @classmethod
+    def of(cls, scale: float, zero: int) -> Self:
+        """Return the grid whose step is exactly ``scale``, which is positive and finite."""
+        ratio = Fraction(scale)
+        shift, mantissa = ratio.denominator.bit_length() - 1, ratio.numerator
+        while mantissa % 2 == 0:
+            mantissa, shift = mantissa // 2, shift - 1
+        return cls(shift=shift, mantissa=mantissa, zero=zero)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +241,10 @@ class Network:
     Attributes
     ----------
     nodes : list of FloatNode
+    steps : dict of str to tuple of OwnerStep
+        What the owner does to inputs before, and to outputs after.
+    images : dict of str to tuple of int
+        Channels, height and width of inputs that the model takes flattened.
     grids : dict of str to Grid
         Of the values that the model itself quantises, and of all that it dequantises; empty if it
         leaves that to the compiler.
@@ -248,6 +263,7 @@ class Network:
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
+        self.steps: dict[str, tuple[OwnerStep, ...]] = {}
         self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
@@ -373,7 +389,8 @@ class Network:
         supported = sorted({o.name for o in operators})
         raise call.refuse(
             f"the core cannot do {call.op.removeprefix('relax.')}; supported are "
-            f"{', '.join(supported)}: leave it out of the model or do it on the owner's side"
+            f"{', '.join(supported)}: leave it out of the model or, if it is "
+            "first or last, do it on the owner's side (--owner-side)"
         )
 
 

@@ -15,7 +15,7 @@ compare with the device bit by bit. Two functions that they use:
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
 from math import prod
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from ginseng.compiler.errors import CompilerError
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.backend.lowering import Layer
@@ -117,6 +118,8 @@ class Node(ABC):
 
     #: Which operator this is, in `LayerSpec.kind` and in errors.
     kind: ClassVar[str]
+    #: Whether the integers of the output mean numbers in its scale; else they are codes.
+    scaled: ClassVar[bool] = True
 
     @property
     def macs(self) -> int:
@@ -158,6 +161,11 @@ class Node(ABC):
 class Graph:
     """A network of integers: nodes in the order in which they run.
 
+    Attributes
+    ----------
+    steps : mapping of str to tuple of OwnerStep
+        What the owner of the data does to inputs before, and to outputs after.
+
     Raises
     ------
     CompilerError
@@ -170,6 +178,7 @@ class Graph:
     inputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    steps: Mapping[str, tuple[OwnerStep, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known: dict[str, Value] = {}

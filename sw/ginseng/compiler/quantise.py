@@ -188,7 +188,7 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
     for float_node in network.nodes:
         node = float_node.quantise([values[name] for name in float_node.inputs], scales)
         shape = shapes.get(node.output.name)
-        if shape is not None and shape != node.output.shape:
+        if shape is not None and shape != node.output.shape and node.scaled:
             # The owner flattens an image; a vector is one pixel by any name.
             extents = node.output.extents
             flattened = extents if max(extents[1:]) > 1 else None
@@ -200,4 +200,5 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         inputs=inputs,
         nodes=tuple(nodes),
         outputs=tuple(dict.fromkeys(outputs)),
+        steps=network.steps,
     )

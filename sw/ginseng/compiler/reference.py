@@ -128,6 +128,10 @@ def _add(node: Any, *operands: Integers) -> Integers:
     return shifted if node.slope is None else _bend(node.slope, shifted)
 
 
+def _multiply(node: Any, a: Integers, b: Integers) -> Integers:
+    return _requantise(node, (a - node.zeros[0]) * (b - node.zeros[1]))
+
+
 def _concat(node: Any, *operands: Integers) -> Integers:
     parts = [_rescale(r, x) for r, x in zip(node.rescales, operands, strict=True)]
     return np.concatenate(parts, 1)
@@ -184,6 +188,12 @@ def _global_average_pool(node: Any, x: Integers) -> Integers:
     return _rescale(node.rescale, total + node.bias)
 
 
+def _argmax(node: Any, x: Integers) -> Integers:
+    label = x[:, :, 0, 0].argmax(1)
+    low = (label + 128) % 256 - 128
+    return np.stack([low, label >> 8], 1)[:, None, None, :]
+
+
 def _pad(node: Any, x: Integers) -> Integers:
     top, left, bottom, right = node.padding
     border = ((0, 0), (0, 0), (top, bottom), (left, right))
@@ -203,6 +213,8 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "clip": _clip,
     "concat": _concat,
     "leaky_relu": _add,
+    "argmax": _argmax,
+    "multiply": _multiply,
     "pad": _pad,
     "upsample": _upsample,
     "max_pool": _max_pool,

@@ -16,6 +16,7 @@ from ginseng.isa.errors import IsaError
 from ginseng.isa.table import Domain, Permission, SlotUse, Source
 from ginseng.program.errors import ProgramError
 from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
+from ginseng.program.owner_side import OwnerStep
 
 __all__ = ["dumps", "load", "loads", "save"]
 
@@ -155,5 +156,13 @@ def _port(tree: dict[str, Any]) -> PortSpec:
     shape, image = tree["shape"], tree["image"]
     if not isinstance(shape, list) or not isinstance(image, list | None):
         raise ProgramError(f"Port {tree['name']!r} has lists of extents, not {shape!r}, {image!r}")
-    known = {"shape": tuple(shape), "image": None if image is None else tuple(image)}
+    steps = tuple(_step(step) for step in tree["steps"])
+    known: dict[str, Any] = {"steps": steps}
+    known |= {"shape": tuple(shape), "image": None if image is None else tuple(image)}
     return PortSpec(**(tree | known))
+
+
+def _step(tree: dict[str, Any]) -> OwnerStep:
+    plain = {key: tuple(tree[key]) for key in ("before", "after", "axes")}
+    reals = {key: tuple(map(tuple, tree[key])) for key in ("factors", "offsets")}
+    return OwnerStep(**(tree | plain | reals))

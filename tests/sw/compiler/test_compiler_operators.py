@@ -83,6 +83,13 @@ def difference(build):
     return build.model(SHAPE, {"y": SHAPE})
 
 
+def product(build):
+    x = conv(build)
+    gate = build.add("HardSigmoid", [build.add("GlobalAveragePool", [x], "p")], "g", alpha=0.4)
+    build.add("Mul", [gate, x], "y")
+    return build.model(SHAPE, {"y": SHAPE})
+
+
 def from_constant(build):
     """A constant less a value."""
     build.add("Sub", [build.weights("k", 20, 1, 1, scale=1), conv(build)], "y")
@@ -182,6 +189,8 @@ CASES = {
     "sum with a spread pixel": spread_sum,
     "difference": difference,
     "constant less value": from_constant,
+    "product of values": product,
+    "hard swish": activation("HardSwish"),
     "multiplication by channel": alone("Mul", (20, 1, 1)),
     "multiplication by a number": scaled,
     "batch normalisation after a sum": norm_after_sum,

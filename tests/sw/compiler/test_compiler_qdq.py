@@ -165,6 +165,21 @@ def test_a_change_of_scale_is_a_layer_of_its_own(build, agrees, evaluate):
     assert np.abs(ours - twice).max() < 0.5 * 0.11 + 1e-6
 
 
+@pytest.mark.parametrize("zero", [0, 117])
+def test_a_quantised_constant_image_keeps_its_integers(build, agrees, evaluate, zero):
+    rng = np.random.default_rng(2)
+    x = build.quantised("x", "xq", 0.05, 7)
+    image = rng.integers(0, 128, (1, 3, 4, 5)).astype(np.int8)
+    constant = build.dequantised(image, "image", 0.037, zero=zero)
+    build.quantised(build.add("Add", [x, constant], "sum"), "y", 0.06, -3)
+    compiled = compile_model(build.model((3, 4, 5), {"y": (3, 4, 5)}))
+    agrees(compiled.graph)
+    given = rng.integers(-128, 128, (4, 3, 4, 5))
+    ours = evaluate(compiled.graph, {"x": given})["y"]
+    real = ((given - 7) * 0.05 + (image.astype(int) - zero) * 0.037) / 0.06 - 3
+    assert np.abs(ours - real.clip(-128, 127)).max() < 0.51
+
+
 def test_calibration_data_for_a_quantised_model_are_refused(build):
     build.quantised(build.add("Relu", [build.quantised("x", "xq", 0.05)], "r"), "y", 0.05)
     model = build.model((20,), {"y": (20,)})

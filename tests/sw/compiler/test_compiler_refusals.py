@@ -62,11 +62,6 @@ def half_precision(build):
     return build.model(SHAPE, {"y": SHAPE}, dtype=onnx.TensorProto.FLOAT16)
 
 
-def product_of_values(build):
-    build.add("Mul", [build.conv("x", "c1", 8, 3), build.conv("x", "c2", 8, 3)], "y")
-    return build.model(SHAPE, {"y": (8, 8, 8)})
-
-
 def computed_weights(build):
     build.add("Conv", ["x", "z"], "y", kernel_shape=[3, 3])
     model = build.model(SHAPE, {"y": (1, 6, 6)})
@@ -124,7 +119,6 @@ CASES = [
     (batch_of_four, "Input x", "batch 1"),
     (nan_weights, "y.node", "repair the model"),
     (half_precision, "Input x", "float32"),
-    (product_of_values, "y.node", "constants per channel"),
     (computed_weights, "y.node", "initialisers"),
     (transposed, "y.node", "leave it out"),
     (sequence_mean, "y.node", "only height and width"),

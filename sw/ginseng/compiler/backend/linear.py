@@ -13,7 +13,7 @@ from ginseng.compiler.backend.lowering import Layer, Slots, grid, product, shift
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings
+from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places, best_tilings
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
@@ -92,9 +92,9 @@ class _Linear:
         pairs = max(len(self._pairs(o, c)[0]) for o in self.out_parts for c, _ in self.steps[o])
         size = pairs * tiling.kernel_rows * geometry.kernel[1]
         self.wgt = Slots(0, size, tiling.wgt_slots)
-        area = tiling.rows * geometry.out_width * tiling.out_blocks
-        self.acc = Slots(0, area, tiling.acc_slots)
-        self.copy = area * tiling.acc_slots
+        places = acc_places(geometry, tiling, core)
+        self.acc = Slots.at(places)
+        self.copy = max(places) + tiling.rows * geometry.out_width * tiling.out_blocks
         held = self.vectors * tiling.out_blocks
         self.held = Slots(
             core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
@@ -159,10 +159,11 @@ class _Linear:
         first = True
         acc = -1
         for c, k in self.steps[o]:
-            inp = self._load_inp(r, c, k)
-            if inp is None:
+            if not self._is_real(r, k):
                 continue
+            # Weights first: they wait for no earlier layer.
             wgt = self._load_wgt(o, c, k)
+            inp = self._load_inp(r, c, k)
             if first:
                 acc = self._reset(r, o, area)
                 first = False
@@ -188,19 +189,28 @@ class _Linear:
         first = -(-first // up)
         return first, max(0, (last // up - first) // g.row_step(k.size) + 1)
 
-    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int | None:
-        """Make the input of a reduction step resident; None if it is nothing but padding."""
+    def _pads(self, r: _Part, k: _Part) -> tuple[int, int, int]:
+        """Return how many of these rows lie above the image, in it, and below it."""
         g = self.g
         step = g.row_step(k.size)
         first, count = self._rows(r, k)
         top = min(count, max(0, -(first // step)))
         real = len(range(first + top * step, min(g.height, first + count * step), step))
-        if not real:
-            return None
+        return top, real, count - top - real
+
+    def _is_real(self, r: _Part, k: _Part) -> bool:
+        """Whether a reduction step reads anything but padding."""
+        return self._pads(r, k)[1] > 0
+
+    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int:
+        """Make the input of a reduction step resident."""
+        g = self.g
+        step = g.row_step(k.size)
+        first, count = self._rows(r, k)
+        top, real, bottom = self._pads(r, k)
         base, fresh = self.inp.get((r, c, k))
         if not fresh:
             return base
-        bottom = count - top - real
         source, plane = self.layer.source(), g.height * g.width
         begin = c.begin * plane + (first + top * step) * g.width
         left, right = g.left, g.right

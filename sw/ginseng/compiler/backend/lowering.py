@@ -26,11 +26,18 @@ __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 
 
 class Slots:
-    """Equal areas of a scratchpad that are filled in turn, the least recently used one first."""
+    """Areas of a scratchpad that are filled in turn, the least recently used one first."""
 
     def __init__(self, base: int, size: int, count: int) -> None:
         self._free: Final = [base + n * size for n in reversed(range(count))]
         self._held: OrderedDict[Hashable, int] = OrderedDict()
+
+    @classmethod
+    def at(cls, places: Sequence[int]) -> "Slots":
+        """Return areas that begin at ``places``."""
+        slots = cls(0, 0, 0)
+        slots._free.extend(reversed(places))
+        return slots
 
     def get(self, key: Hashable) -> tuple[int, bool]:
         """Return the area that holds ``key``, and whether it must be filled anew."""

@@ -72,9 +72,10 @@ class _Flight:
 
 @dataclass(eq=False, slots=True)
 class _Lane:
-    """A unit of the compute queue: what waits for it, and when it can begin the next."""
+    """A unit of the compute queue: what waits for it, what it works on, until when."""
 
     waiting: deque[_Flight] = field(default_factory=deque)
+    running: Insn | None = None
     free: int = 0
 
 
@@ -88,7 +89,9 @@ def replay(
     insns : sequence of Insn
         In stream order, with tokens.
     config : CoreConfig
+        Depths and element sizes.
     model : CostModel
+        Cycles of the units, the bus and the memory.
     layers : int
         How many there are; each instruction names its own.
 
@@ -313,7 +316,8 @@ class _Machine:
             lane.free = now + self._core.load_issue
             self._move(flight, Client.COMPUTE, now + self._core.load_address)
         else:
-            lane.free = now + self._work(unit, insn)
+            lane.free = now + self._work(unit, insn, now)
+            lane.running = insn
             drain = {
                 _Unit.GEMM: self._core.gemm_drain,
                 _Unit.ALU: self._core.alu_drain,
@@ -323,7 +327,7 @@ class _Machine:
         if lane.waiting:
             self.agenda.at(lane.free, lambda time: self._run(unit, time))
 
-    def _work(self, unit: _Unit, insn: Insn) -> int:
+    def _work(self, unit: _Unit, insn: Insn, now: int) -> int:
         """Return the cycles of a walk."""
         cost = self.costs[insn.layer]
         if unit is _Unit.GEMM:
@@ -332,8 +336,8 @@ class _Machine:
         if unit is _Unit.RESET:
             return insn.steps
         cycles = insn.steps * (1 if _alternates(insn) else 2)
-        running = (f.insn for f in self._flights[Queue.COMPUTE] if f.unit is _Unit.GEMM)
-        if any(self._same_half(insn, other) for other in running):
+        gemm = self._lanes[_Unit.GEMM]
+        if gemm.running is not None and gemm.free > now and self._same_half(insn, gemm.running):
             # GEMM is never held up; every second cycle the ALU meets it in a bank.
             cycles += cycles // 2
         cost.alu += cycles

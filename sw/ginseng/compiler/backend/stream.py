@@ -17,13 +17,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler.backend.kernels import Kernel, Kernels
+from ginseng.compiler.backend.kernels import Kernel, Kernels, merged
 from ginseng.compiler.backend.segment import Access, Segment
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES, AluOp, Opcode, Queue
 
 __all__ = ["CHANNELS", "Insn", "Loop", "Span", "Stream", "Uops"]
 
+#: Kernels of at most so many micro-ops (resets, ALU passes) are loaded with the layer's first.
+_SMALL: Final = 4
+#: Least micro-ops of a later load of several kernels.
+_GROUP: Final = 128
 #: Elements of ACC, the end excluded.
 Span = tuple[int, int]
 
@@ -380,12 +384,15 @@ class Stream:
         at = 0
         while at < len(layer):
             end, needed = self._epoch(layer, at)
-            first = next((i for i in range(at, end) if layer[i].kernel), end)
-            self.insns += layer[at:first]
-            for load in self.kernels.require(needed):
-                self._place_load(load.place, load.sram, load.count)
-            for insn in layer[first:end]:
+            groups = _groups(needed)
+            loads = self.kernels.require([kernel for group in groups for kernel in group])
+            # Whatever is used first brings its whole group.
+            group_of = {kernel: group for group in groups for kernel in group}
+            for insn in layer[at:end]:
                 if insn.kernel:
+                    group = group_of[insn.kernel]
+                    for load in merged(loads.pop(k) for k in group if k in loads):
+                        self._place_load(load.place, load.sram, load.count)
                     begin = self.kernels.address(insn.kernel)
                     insn.fields |= {"uop_begin": begin, "uop_end": begin + insn.kernel.count}
                 self.insns.append(insn)
@@ -411,6 +418,23 @@ class Stream:
         insn.layer = self._layer
         self.insns.append(insn)
         self._uops.reads.append(Access(place * UOP_BYTES, 1, count * UOP_BYTES, count * UOP_BYTES))
+
+
+def _groups(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
+    """Return kernels that are loaded together, those first that the first instructions need.
+
+    GEMM waits for as little as possible at the start of a layer; later groups come while it works.
+    """
+    small = [k for k in kernels if k.count <= _SMALL]
+    groups: list[list[Kernel]] = [small]
+    for kernel in kernels:
+        if kernel.count > _SMALL:
+            if len(groups) == 1 or sum(k.count for k in groups[-1]) >= _GROUP:
+                groups.append([])
+            groups[-1].append(kernel)
+    if len(groups) > 1:
+        groups[0] += groups.pop(1)
+    return groups
 
 
 def _none(length: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from ginseng.compiler.backend.cost import CostModel
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES
 
-__all__ = ["Geometry", "Tiling", "best_tilings", "splits"]
+__all__ = ["Geometry", "Tiling", "acc_places", "best_tilings", "splits"]
 
 _FACTOR_LIMIT = 1 << 14
 
@@ -152,6 +152,20 @@ def _kernel(g: Geometry, rows: int, out_blocks: int, in_blocks: int, kernel_rows
     return prod(sorted(extents)[:-2]) * pairs
 
 
+def acc_places(g: Geometry, t: Tiling, core: CoreConfig) -> list[int]:
+    """Return where the tiles of ACC begin, in the order in which they are first used.
+
+    Neighbours in that order lie in different halves as far as constants at the upper end leave
+    room: GEMM on one and ALU on the other never share a bank then.
+    """
+    half = core.depth(Memory.ACC) // 2
+    tile = t.rows * g.out_width * t.out_blocks
+    held = t.bias_slots * g.vectors * t.out_blocks
+    if not g.copies and -(-t.acc_slots // 2) * tile + held <= half:
+        return [n % 2 * half + n // 2 * tile for n in range(t.acc_slots)]
+    return [n * tile for n in range(t.acc_slots)]
+
+
 def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
     """Yield every tiling that fits."""
     acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
@@ -166,7 +180,9 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
         for rows in splits(g.out_height):
             area = rows * g.out_width * out_blocks
             tiles = groups * _count(g.out_height, rows)
-            acc_slots = min(2, tiles, room // area - g.copies)
+            # GEMM, ALU and STORE work on one each; an even number keeps to the halves.
+            acc_slots = min(room // area - g.copies, tiles, 4)
+            acc_slots = 2 if acc_slots == 3 else acc_slots
             if acc_slots < 1 or rows * g.out_width >= _FACTOR_LIMIT:
                 continue
             for kernel_rows in splits(g.kernel[0]):
@@ -197,57 +213,72 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
                         )
 
 
-def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[int, int, int]:
-    """Return cycles, bytes and reduction steps; docs/compiler.md has the formulae."""
-    inp_bytes, wgt_bytes = core.element_bytes(Memory.INP), core.element_bytes(Memory.WGT)
+@dataclass(frozen=True, kw_only=True)
+class _Loads:
+    """How often each operand of a tiling is loaded, and what a load keeps the bus for."""
+
+    inp: int
+    inp_cycles: int
+    wgt: int
+    wgt_cycles: int
+
+
+def _loads(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> _Loads:
     row_tiles, groups = _count(g.out_height, t.rows), _count(g.out_blocks, t.out_blocks)
     reach, pairs = g.reach(t.out_blocks), g.pairs(t.out_blocks)
-    in_parts, ky_parts = _count(reach, t.in_blocks), _count(g.kernel[0], t.kernel_rows)
-    steps = in_parts * ky_parts
+    steps = _count(reach, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
     total = row_tiles * groups * steps
     # Which loads find their tile still there.
     if not g.is_dense:
-        inp_loads = total
-        wgt_loads = groups * steps if t.wgt_slots >= groups * steps or not t.rows_outer else total
+        inp = total
+        wgt = groups * steps if t.wgt_slots >= groups * steps or not t.rows_outer else total
     elif t.rows_outer:
-        inp_loads = row_tiles * steps if t.inp_slots >= steps else total
-        wgt_loads = groups * steps if t.wgt_slots >= groups * steps else total
+        inp = row_tiles * steps if t.inp_slots >= steps else total
+        wgt = groups * steps if t.wgt_slots >= groups * steps else total
     else:
-        wgt_loads = groups * steps if t.wgt_slots >= steps else total
-        inp_loads = row_tiles * steps if t.inp_slots >= row_tiles * steps else total
-    line = min(g.tile_rows(t.rows, t.kernel_rows), g.height)
-    rows_loaded = line * t.in_blocks
-    inp_cost = rows_loaded * (g.width * inp_bytes + model.tag_bytes)
-    wgt_pairs = min(pairs, t.out_blocks * t.in_blocks)
-    wgt_cost = wgt_pairs * t.kernel_rows * g.kernel[1] * wgt_bytes
-    wgt_cost += model.tag_bytes
-    out_cost = g.out_blocks * g.out_height * (g.out_width * inp_bytes + model.tag_bytes)
-    nbytes = inp_loads * inp_cost + wgt_loads * wgt_cost + out_cost
-    transfers = inp_loads * t.in_blocks + wgt_loads + row_tiles * groups
-    memory = model.beats(nbytes) + transfers * model.memory.latency
-    area = g.out_height * g.out_width * g.out_blocks
-    # Every result is zeroed once, then passed over.
-    passes = 1 + g.passes
-    compute = g.steps + passes * area + 8 * (total + passes * row_tiles * groups)
-    # Kernels: one for each area at least; their loads hold up the compute queue.
+        wgt = groups * steps if t.wgt_slots >= steps else total
+        inp = row_tiles * steps if t.inp_slots >= row_tiles * steps else total
+    line = g.width * core.element_bytes(Memory.INP)
+    rows = min(g.tile_rows(t.rows, t.kernel_rows), g.height)
+    dense = g.row_step(t.kernel_rows) == 1
+    rows_cycles = model.runs(1, rows * line) if dense else model.runs(rows, line)
+    weights = min(pairs, t.out_blocks * t.in_blocks) * t.kernel_rows * g.kernel[1]
+    return _Loads(
+        inp=inp,
+        inp_cycles=t.in_blocks * (rows_cycles + model.beats(model.tag_bytes * rows)),
+        wgt=wgt,
+        wgt_cycles=model.runs(1, weights * core.element_bytes(Memory.WGT))
+        + model.beats(model.tag_bytes),
+    )
+
+
+def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[int, int, int]:
+    """Return cycles, those of the bus, and reduction steps; docs/compiler.md has the formulae."""
+    row_tiles, groups = _count(g.out_height, t.rows), _count(g.out_blocks, t.out_blocks)
+    reach = g.reach(t.out_blocks)
+    steps = _count(reach, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
+    tiles = row_tiles * groups
+    loads = _loads(g, t, core, model)
+    line = g.out_width * core.element_bytes(Memory.INP) + model.tag_bytes
+    store = t.out_blocks * model.runs(1, t.rows * line)
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
-    kernels = min(total, max(t.acc_slots, t.inp_slots, t.wgt_slots))
+    kernels = min(tiles * steps, max(t.acc_slots, t.inp_slots, t.wgt_slots))
     if kernel * kernels > core.depth(Memory.UOP):
-        kernels = total
-    kernel_cost = kernels * kernel * UOP_BYTES
-    nbytes += kernel_cost
-    compute += model.beats(kernel_cost)
-    # What nothing hides: the first loads, the last store, and every load into a lone area.
-    first = 2 * model.memory.latency + model.beats(inp_cost + wgt_cost)
-    last = model.memory.latency + model.beats(t.rows * g.out_width * t.out_blocks * inp_bytes)
-    exposed = 0
-    if t.inp_slots == 1 and inp_loads > 1:
-        exposed += inp_loads * (model.memory.latency + model.beats(inp_cost))
-    if t.wgt_slots == 1 and wgt_loads > 1:
-        exposed += wgt_loads * (model.memory.latency + model.beats(wgt_cost))
-    if t.acc_slots == 1 and row_tiles * groups > 1:
-        exposed += row_tiles * groups * last
-    return max(compute, memory) + exposed + first + last, nbytes, total
+        kernels = tiles * steps
+    uops = model.runs(kernels, kernel * UOP_BYTES)
+    bus = loads.inp * loads.inp_cycles + loads.wgt * loads.wgt_cycles + tiles * store + uops
+    # What one tile takes of each unit; those of different tiles overlap as the slots allow.
+    area = t.rows * g.out_width * t.out_blocks
+    gemm = g.steps // tiles + steps * model.core.compute_issue
+    alu = g.passes * area
+    drain = model.core.gemm_drain + model.core.alu_drain
+    chain = (gemm + alu + store + drain) * tiles // t.acc_slots
+    # A lone slot of INP or WGT keeps GEMM waiting for every load into it.
+    alone = loads.inp * loads.inp_cycles * (t.inp_slots == 1)
+    alone += loads.wgt * loads.wgt_cycles * (t.wgt_slots == 1)
+    busiest = max(gemm * tiles + alone, alu * tiles, bus, chain)
+    first = loads.inp_cycles + loads.wgt_cycles + 4 * model.memory.latency
+    return busiest + first + alu + store + drain, bus, tiles * steps
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ from ginseng.compiler.floatgraph import Operator
 from ginseng.compiler.operators import (
     add,
     affine,
+    argmax,
     average_pool,
     clip,
     concat,
@@ -20,6 +21,7 @@ from ginseng.compiler.operators import (
     global_average_pool,
     leaky_relu,
     max_pool,
+    multiply,
     pad,
     requantise,
     reshape,
@@ -34,6 +36,7 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     conv2d_transpose.OPERATOR,
     dense.OPERATOR,
     add.OPERATOR,
+    multiply.OPERATOR,
     affine.OPERATOR,
     clip.OPERATOR,
     concat.OPERATOR,
@@ -44,5 +47,6 @@ OPERATORS: Final[tuple[Operator, ...]] = (
     pad.OPERATOR,
     upsample.OPERATOR,
     reshape.OPERATOR,
+    argmax.OPERATOR,
     requantise.OPERATOR,
 )
