@@ -65,11 +65,15 @@ def measure(
     rows, left_out = [], []
     for name in names or NETWORKS:
         try:
-            rows.append(_in_process(name, say))
+            row = _in_process(name, say)
         except MissingPackageError as error:
             if names:
                 raise
             left_out.append({"name": name, "reason": str(error)})
+            continue
+        rows.append(row)
+        verdict = "bit-exact" if row["bit_exact"] else "NOT BIT-EXACT"
+        say(f"{name}: {row['seconds']:.0f} s, {row['cycles']:,} cycles, {verdict}")
     return {"networks": rows, "left_out": left_out}
 
 
