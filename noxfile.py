@@ -31,16 +31,23 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test but the long campaigns; arguments go to pytest."""
-    session.install("-e.[demo,rtl,formal]", *_group("test"))
+    session.install("-e.[bench,rtl,formal]", *_group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """Import torch.export programs: the tests that need PyTorch, which nothing else does."""
+    session.install("-e.[tvm]", *_group("test"), "torch==2.13.0")
+    session.run("pytest", "tests/sw/compiler/test_compiler_torch.py", *session.posargs)
+
+
+@nox.session
 def rtl(session: nox.Session) -> None:
-    """Run every VTA vector on the gates in Verilator; arguments go to `ginseng vta run`."""
-    session.install("-e.[rtl]")
-    cases = sorted(str(path) for path in Path("tests/vectors/vta").glob("*.npz"))
-    session.run("ginseng", "vta", "run", *cases, "--board", "rtl", *session.posargs)
+    """Try the gates at length in Verilator: programs, bus delays, errors, whole networks."""
+    session.install("-e.[demo,rtl]", *_group("test"))
+    args = session.posargs or ["-n", "2", "-v"]
+    session.run("pytest", "-m", "rtl or campaign", *args)
 
 
 @nox.session
@@ -53,7 +60,7 @@ def formal(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and layering."""
-    session.install("-e.[demo,rtl,formal]", *_group("lint"), *_group("test"))
+    session.install("-e.[demo,plot,rtl,formal]", *_group("lint"), *_group("test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -69,8 +76,8 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: `nox -s bench -- compiler --json`."""
-    session.install("-e.[demo]")
+    """Measure: `nox -s bench -- compiler --json`, `nox -s bench -- vta --plot roofline.png`."""
+    session.install("-e.[bench,plot,rtl]")
     session.run("ginseng", "bench", *(session.posargs or ["compiler"]))
 
 

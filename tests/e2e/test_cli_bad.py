@@ -86,7 +86,6 @@ def test_unknown_boards_and_commands_are_named(refused):
         ("serve", "--port", "1"),
         ("myelin", "train"),
         ("sterling", "demo"),
-        ("bench", "vta", "--json"),
         ("bench", "tec"),
         ("bench", "myelin"),
         ("bench", "sterling"),
@@ -145,12 +144,17 @@ def test_measure_refuses_open_weights_and_wrong_commitments(refused, digits, tmp
 @pytest.mark.tvm
 def test_models_and_calibrations_that_cannot_be_used_are_refused(refused, digits, tmp_path):
     out, onnx = tmp_path / "o.ginseng", digits / "digits.onnx"
-    (tmp_path / "junk.onnx").write_bytes(b"junk")
     calibration = digits / "calibration.npz"
-    refused("compile", tmp_path / "junk.onnx", "--calibrate", calibration, "-o", out)
+    for suffix in ("onnx", "json", "py", "pt2"):
+        junk = tmp_path / f"junk.{suffix}"
+        junk.write_bytes(b"junk")
+        assert junk.name in refused("compile", junk, "--calibrate", calibration, "-o", out)
+    assert "no calibration data" in refused("compile", onnx, "-o", out)
     np.savez(tmp_path / "c.npz", picture=np.zeros((4, 1, 8, 8), np.float32))
     assert "image" in refused("compile", onnx, "--calibrate", tmp_path / "c.npz", "-o", out)
     no = tmp_path / "no/o.ginseng"
+    method = refused("compile", onnx, "--calibrate", calibration, "-o", out, "--calibration", "x")
+    assert "use minmax, mse, or percentile:SHARE" in method
     assert "cannot be written" in refused("compile", onnx, "--calibrate", calibration, "-o", no)
     assert not out.exists()
 

@@ -88,7 +88,7 @@ class Rows(wiring.Component):
 
 
 class Cut(wiring.Component):
-    """Cuts pieces at 4 KiB and at the longest burst: one burst per cycle.
+    """Cuts pieces at 4 KiB and at the longest burst: one burst in two cycles.
 
     A piece that is illegal, or leaves the window of the build, gives none: ``fault`` rises and
     stays, and nothing is given any more.
@@ -151,19 +151,24 @@ class Cut(wiring.Component):
         first = Signal(range(granules))
         last_end = Signal(range(granules + 1))
         final = Signal()
+        # What a burst may have is worked out in the first of its two cycles.
+        measured = Signal()
         limit = Signal(range(shapes.burst_beats + 1))
         last = Signal()
         to_page = page_beats - beat[:log_page]
-        m.d.comb += [
+        m.d.sync += [
             limit.eq(Mux(to_page < shapes.burst_beats, to_page, shapes.burst_beats)),
+            measured.eq(busy & ~(self.o.valid & self.o.ready)),
+        ]
+        m.d.comb += [
             last.eq(left <= limit),
-            self.o.valid.eq(busy),
+            self.o.valid.eq(busy & measured),
             self.o.p.beat.eq(beat),
             self.o.p.beats.eq(Mux(last, left, limit)),
             self.o.p.first.eq(first),
             self.o.p.end.eq(Mux(last, last_end, granules)),
             self.o.p.final.eq(final & last),
-            self.i.ready.eq(~self.fault & (~busy | (self.o.ready & last))),
+            self.i.ready.eq(~self.fault & (~busy | (measured & self.o.ready & last))),
         ]
         with m.If(self.i.ready):
             m.d.sync += [
@@ -175,7 +180,7 @@ class Cut(wiring.Component):
                 last_end.eq(end),
                 final.eq(piece.final),
             ]
-        with m.Elif(self.o.ready & busy):
+        with m.Elif(self.o.valid & self.o.ready):
             m.d.sync += [beat.eq(beat + limit), left.eq(left - limit), first.eq(0)]
 
         return m

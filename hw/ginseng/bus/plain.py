@@ -31,7 +31,7 @@ class PlainDma(wiring.Component):
     4 KiB. Up to `BusConfig.outstanding_reads` and ``outstanding_writes`` bursts are open; reads are
     granted round-robin per burst, and only when the client's own buffer has room, so no client
     waits for another's sink. A descriptor is taken while earlier ones are in flight; from
-    descriptor to address pass five cycles where nothing is in the way, from data to beat two.
+    descriptor to address pass nine cycles where nothing is in the way, from data to beat two.
 
     A response other than OKAY, data or responses that nobody asked for, a wrong ``last``, an
     access outside the window of `BusConfig`, an unknown memory type and a base register that is
@@ -58,7 +58,10 @@ class PlainDma(wiring.Component):
     halt: Signal
     #: Out: no burst is open.
     idle: Signal
-    #: Out: whole beats asked for, in bytes.
+    #: Out: increments of this cycle, of at most `event_limits`: the counters below, and the shares
+    #: of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
+    events: data.View
+    #: Out: whole beats asked for, in bytes. A build with `ginseng.soc.counters` leaves these open.
     read_bytes: Signal
     #: Out: bytes written, those without strobe not counted.
     write_bytes: Signal
@@ -68,6 +71,13 @@ class PlainDma(wiring.Component):
 
     def __init__(self, core: CoreConfig, bus: BusConfig) -> None:
         self.shapes = DmaShapes(core, bus)
+        shares = [
+            f"{client.name.lower()}_{what}" for client in READERS for what in ("bytes", "bursts")
+        ]
+        #: Greatest increment of each counter in a cycle.
+        self.event_limits = {
+            name: bus.burst_bytes if name.endswith("bytes") else 1 for name in (*COUNTERS, *shares)
+        }
         super().__init__(
             {
                 "memory": In(MemorySignature(bus)),
@@ -76,6 +86,9 @@ class PlainDma(wiring.Component):
                 "clear": In(1),
                 "halt": In(1),
                 "idle": Out(1),
+                "events": Out(
+                    data.StructLayout({k: v.bit_length() for k, v in self.event_limits.items()})
+                ),
                 **{name: Out(64) for name in COUNTERS},
             }
         )
@@ -160,20 +173,38 @@ class PlainDma(wiring.Component):
 
         issued = sum(planner.taken[client] for client in _COUNTED)
         m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
+        # Counted a cycle late.
         taken_beats = Signal(range(shapes.burst_beats + 1))
+        read_beats, read_burst = Signal.like(taken_beats), Signal()
+        reader_of_burst = Signal(range(len(readers)))
+        written, write_burst = Signal.like(writer.nbytes), Signal()
         for n in range(len(readers)):
             with m.If(arbiter.i[n].ready):
                 m.d.comb += taken_beats.eq(arbiter.i[n].p.beats)
-        with m.If(arbiter.taken):
-            m.d.sync += [
-                self.read_bytes.eq(self.read_bytes + (taken_beats << shapes.log_beat)),
-                self.read_bursts.eq(self.read_bursts + 1),
+                m.d.sync += reader_of_burst.eq(n)
+        m.d.sync += [
+            read_beats.eq(taken_beats),
+            read_burst.eq(arbiter.taken),
+            written.eq(writer.nbytes),
+            write_burst.eq(writer.counted),
+        ]
+        events = self.events
+        with m.If(read_burst):
+            m.d.comb += [
+                events.read_bytes.eq(read_beats << shapes.log_beat),
+                events.read_bursts.eq(1),
             ]
-        with m.If(writer.counted):
-            m.d.sync += [
-                self.write_bytes.eq(self.write_bytes + writer.nbytes),
-                self.write_bursts.eq(self.write_bursts + 1),
-            ]
+            for n, client in enumerate(READERS):
+                with m.If(reader_of_burst == n):
+                    m.d.comb += [
+                        events[f"{client.name.lower()}_bytes"].eq(read_beats << shapes.log_beat),
+                        events[f"{client.name.lower()}_bursts"].eq(1),
+                    ]
+        with m.If(write_burst):
+            m.d.comb += [events.write_bytes.eq(written), events.write_bursts.eq(1)]
+        m.d.sync += [
+            getattr(self, name).eq(getattr(self, name) + events[name]) for name in COUNTERS
+        ]
         with m.If(self.clear):
             m.d.sync += [getattr(self, name).eq(0) for name in COUNTERS]
 

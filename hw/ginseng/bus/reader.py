@@ -8,7 +8,7 @@ from ginseng.bus.burst import Cut, Rows
 from ginseng.bus.flight import Flight
 from ginseng.bus.realign import Pack
 from ginseng.bus.shapes import DmaShapes
-from ginseng.flow.queue import Queue
+from ginseng.flow.queue import Queue, Skid
 from ginseng.isa.transfer import Client
 
 __all__ = ["Reader"]
@@ -18,7 +18,7 @@ class Reader(wiring.Component):
     """Answers one reading client of the plain DMA.
 
     A burst is requested only when the buffer has room for all of it, so data are always accepted
-    and no client ever waits for another one's sink. From a plan to its request pass two cycles,
+    and no client ever waits for another one's sink. From a plan to its request pass five cycles,
     from data to the client two.
 
     Parameters
@@ -76,14 +76,18 @@ class Reader(wiring.Component):
         piece = shapes.piece(client)
         burst = shapes.burst(client)
         m.submodules.rows = rows = Rows(shapes, client)
+        m.submodules.pieces = pieces = Skid(shapes.run)
         m.submodules.cut = cut = Cut(shapes, client)
+        m.submodules.bursts = bursts = Skid(burst)
         m.submodules.records = records = Queue(burst, shapes.bus.outstanding_reads + 2)
         m.submodules.buffer = buffer = Queue(piece, self.buffer_beats, block_ram=True)
         m.submodules.pack = pack = Pack(shapes, client)
         m.submodules.flight = flight = Flight()
 
         wiring.connect(m, wiring.flipped(self.plan), rows.i)
-        wiring.connect(m, rows.o, cut.i)
+        wiring.connect(m, rows.o, pieces.i)
+        wiring.connect(m, pieces.o, cut.i)
+        wiring.connect(m, cut.o, bursts.i)
         m.d.comb += [
             flight.begin.eq(self.begin),
             flight.empty.eq(self.empty),
@@ -98,16 +102,16 @@ class Reader(wiring.Component):
         requested = Signal()
         popped = Signal()
         m.d.comb += [
-            allowed.eq(~self.stop & records.i.ready & (free >= cut.o.p.beats)),
-            self.request.p.eq(cut.o.p),
-            self.request.valid.eq(cut.o.valid & allowed),
-            cut.o.ready.eq(self.request.ready & allowed),
+            allowed.eq(~self.stop & records.i.ready & (free >= bursts.o.p.beats)),
+            self.request.p.eq(bursts.o.p),
+            self.request.valid.eq(bursts.o.valid & allowed),
+            bursts.o.ready.eq(self.request.ready & allowed),
             requested.eq(self.request.valid & self.request.ready),
-            records.i.p.eq(cut.o.p),
+            records.i.p.eq(bursts.o.p),
             records.i.valid.eq(requested),
             popped.eq(buffer.o.valid & buffer.o.ready),
         ]
-        m.d.sync += free.eq(free - Mux(requested, cut.o.p.beats, 0) + popped)
+        m.d.sync += free.eq(free - Mux(requested, bursts.o.p.beats, 0) + popped)
 
         # Data: which granules are meant.
         seen = Signal(range(shapes.burst_beats))

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import SystemConfig
-from ginseng.isa.registers import Access, Register, register_map
+from ginseng.isa.registers import COUNTERS, Access, Register, register_map
 
 __all__ = ["LitePins", "RegisterBank"]
 
@@ -57,6 +57,7 @@ class RegisterBank(wiring.Component):
 
     * what the host may only read: an input, what it reads;
     * what it may write and read back: an output, what it wrote, zero after ``clear`` and reset;
+    * counters: read through ``counter``, one at a time;
     * ``control``: an input, what it reads. What is written is on ``written`` while
       ``control_strobe`` is high, for one cycle; what the host may only write likewise.
 
@@ -72,14 +73,24 @@ class RegisterBank(wiring.Component):
     clear: Signal
     #: Out: the word being written.
     written: Signal
+    #: Out: the number of the counter that the host may be reading; in: its value.
+    counter: Signal
+    counter_value: Signal
 
     def __init__(self, config: SystemConfig) -> None:
         self._registers = [
             register
             for register in register_map(config).registers
-            if register.nbytes <= _WINDOW_BYTES
+            if register.nbytes <= _WINDOW_BYTES and register.name not in COUNTERS
         ]
-        ports: dict[str, Any] = {"s_axi": In(LitePins()), "clear": In(1), "written": Out(32)}
+        self._counters = [register_map(config)[name] for name in COUNTERS]
+        ports: dict[str, Any] = {
+            "s_axi": In(LitePins()),
+            "clear": In(1),
+            "written": Out(32),
+            "counter": Out(range(len(COUNTERS))),
+            "counter_value": In(8 * self._counters[0].nbytes),
+        }
         for register in self._registers:
             if self._readable(register):
                 direction = Out if self._stored(register) else In
@@ -147,7 +158,12 @@ class RegisterBank(wiring.Component):
             ]
 
         # Reads.
-        m.d.comb += bus.arready.eq(~bus.rvalid)
+        begin = self._counters[0].offset
+        end = begin + sum(counter.nbytes for counter in self._counters)
+        m.d.comb += [
+            bus.arready.eq(~bus.rvalid),
+            self.counter.eq((bus.araddr - begin) >> 3),
+        ]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0)]
             with m.Switch(bus.araddr[2:]):
@@ -156,6 +172,8 @@ class RegisterBank(wiring.Component):
                     for n in range(register.nbytes // 4):
                         with m.Case((register.offset >> 2) + n):
                             m.d.sync += bus.rdata.eq(port[32 * n : 32 * (n + 1)])
+            with m.If((bus.araddr >= begin) & (bus.araddr < end)):
+                m.d.sync += bus.rdata.eq(self.counter_value.word_select(bus.araddr[2], 32))
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
 

@@ -91,6 +91,7 @@ class Writer(wiring.Component):
         placed = data.StructLayout({"data": bus.data_bits, "mask": granules})
         depth = bus.outstanding_writes + 2
         m.submodules.rows = rows = Rows(shapes, client)
+        m.submodules.pieces = pieces = Skid(shapes.run)
         m.submodules.cut = cut = Cut(shapes, client)
         m.submodules.place = place = Place(shapes, client)
         m.submodules.buffer = buffer = Queue(placed, self.buffer_beats, block_ram=True)
@@ -102,7 +103,8 @@ class Writer(wiring.Component):
         m.submodules.flight = flight = Flight()
 
         wiring.connect(m, wiring.flipped(self.plan), rows.i)
-        wiring.connect(m, rows.o, cut.i)
+        wiring.connect(m, rows.o, pieces.i)
+        wiring.connect(m, pieces.o, cut.i)
         wiring.connect(m, wiring.flipped(self.beat), place.i)
         wiring.connect(m, skid_aw.o, wiring.flipped(self.aw))
         wiring.connect(m, skid_w.o, wiring.flipped(self.w))

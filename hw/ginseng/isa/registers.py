@@ -11,6 +11,7 @@ from ginseng.isa.mailbox import Command, Refusal, State
 
 __all__ = [
     "ARGUMENT_BYTES",
+    "COUNTERS",
     "MAGIC",
     "RESULT_BYTES",
     "Access",
@@ -130,7 +131,8 @@ _MAILBOX: Final = (
     Register("result", 0x800, RESULT_BYTES, _R, "cleared when the next command starts"),
 )
 
-#: Counters of the last run, 64 bits each, zero after reset.
+#: Counters of the last run, 64 bits each, zero after reset; zero as well where a device, such as
+#: the golden one, does not count.
 _COUNTERS: Final = tuple(
     Register(name, 0x200 + 8 * n, 8, _R, doc)
     for n, (name, doc) in enumerate(
@@ -143,9 +145,31 @@ _COUNTERS: Final = tuple(
             ("write_bytes", "bytes written to DRAM, tags included"),
             ("read_bursts", "read bursts"),
             ("write_bursts", "write bursts"),
+            ("reset_uops", "steps of gemm_uops that the reset unit did beside GEMM"),
+            ("gemm_wait_load", "cycles without a GEMM step while a token of the load queue lacks"),
+            ("gemm_wait_store", "… while a token of the store queue lacks"),
+            ("gemm_wait_order", "… while a GEMM waits for earlier instructions of other units"),
+            ("gemm_wait_uops", "… while micro-ops are loaded or examined"),
+            ("alu_wait_order", "cycles in which an ALU waits for earlier instructions"),
+            ("alu_wait_bank", "cycles in which an ALU step waits for a bank of ACC"),
+            ("load_wait_token", "cycles in which the load queue waits for a token"),
+            ("load_wait_memory", "cycles in which it has a load under way, and memory brings none"),
+            ("store_wait_token", "cycles in which the store queue waits for a token"),
+            ("store_wait_memory", "cycles in which memory does not take a beat that is there"),
+            ("store_beats", "beats given to memory"),
+            ("fetch_bytes", "part of read_bytes: instructions"),
+            ("compute_bytes", "part of read_bytes: micro-ops and accumulators"),
+            ("inp_bytes", "part of read_bytes: inputs"),
+            ("wgt_bytes", "part of read_bytes: weights"),
+            ("fetch_bursts", "part of read_bursts: instructions"),
+            ("compute_bursts", "part of read_bursts: micro-ops and accumulators"),
+            ("inp_bursts", "part of read_bursts: inputs"),
+            ("wgt_bursts", "part of read_bursts: weights"),
         )
     )
 )
+#: Names of the counters, in the order of their registers.
+COUNTERS: Final = tuple(register.name for register in _COUNTERS)
 
 
 class RegisterMap:

@@ -7,14 +7,15 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiPins, connect_pins
-from ginseng.bus.plain import COUNTERS, PlainDma
+from ginseng.bus.plain import PlainDma
 from ginseng.bus.plan import BASES
 from ginseng.bus.registers import LitePins, RegisterBank
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.insn import INSN_BYTES
-from ginseng.isa.registers import MAGIC, Build, ControlWord
-from ginseng.vta.core import Core
+from ginseng.isa.registers import COUNTERS, MAGIC, Build, ControlWord
+from ginseng.soc.counters import Counters
+from ginseng.vta.core import EVENT_LIMITS, Core
 
 __all__ = ["BareSoc"]
 
@@ -25,8 +26,9 @@ class BareSoc(wiring.Component):
     """A device without protection: what `ginseng.golden.bare.BareDevice` models.
 
     A write of ``control.launch`` starts the program; while one runs, and after a fault, it is
-    ignored. A reset ends open bursts as the bus wants it before the device serves again, which the
-    host does not notice: a launch in that time waits.
+    ignored. ``control.done`` rises once the counters of the program are right. A reset ends open
+    bursts as the bus wants it before the device serves again, which the host does not notice: a
+    launch in that time waits.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ class BareSoc(wiring.Component):
         m.submodules.core = ResetInserter(core_reset)(core)
         m.submodules.dma = ResetInserter(dma_reset)(dma)
         m.submodules.bank = bank = RegisterBank(config)
+        limits = {"cycles": 1} | EVENT_LIMITS | dma.event_limits
+        m.submodules.counters = counters = Counters({name: limits[name] for name in COUNTERS})
 
         wiring.connect(m, core.memory, dma.memory)
         wiring.connect(m, wiring.flipped(self.s_axi), bank.s_axi)
@@ -85,7 +89,8 @@ class BareSoc(wiring.Component):
         control = Signal(ControlWord)
         written = data.View(ControlWord, bank.written[: len(control.as_value())])
         running, waiting, done, refused = Signal(), Signal(), Signal(), Signal()
-        cycles = Signal(64)
+        # After the end of a program, until its counters are right.
+        settling = Signal(range(counters.delay + 2))
         start, resets, draining = Signal(), Signal(), Signal()
         launches = bank.control_strobe & written.launch & ~written.reset
         fault = Signal()
@@ -103,26 +108,28 @@ class BareSoc(wiring.Component):
             core.insn_addr.eq(bank.insn_addr >> _INSN_SHIFT),
             core.insn_count.eq(bank.insn_count),
             core.start.eq(start),
-            dma.clear.eq(start),
+            counters.clear.eq(start | resets),
+            counters.number.eq(bank.counter),
+            bank.counter_value.eq(counters.value),
+            counters.events.cycles.eq(running),
             bank.clear.eq(resets),
             bank.control.eq(control),
             bank.magic.eq(MAGIC),
             bank.build.eq(Build.BARE | config.debug << 8),
             bank.digest.eq(int.from_bytes(config.digest, "little")),
-            bank.cycles.eq(cycles),
-        ]
-        m.d.comb += [getattr(bank, name).eq(getattr(dma, name)) for name in COUNTERS]
-        m.d.comb += [
-            getattr(bank, name).eq(getattr(core, name))
-            for name in ("gemm_uops", "alu_uops", "insns")
+            *(counters.events[name].eq(core.events[name]) for name in EVENT_LIMITS),
+            *(counters.events[name].eq(dma.events[name]) for name in dma.event_limits),
         ]
 
-        with m.If(launches & ~running & ~fault):
+        with m.If(launches & ~running & ~fault & (settling == 0)):
             m.d.sync += [waiting.eq(1), done.eq(0)]
+        with m.If(settling != 0):
+            m.d.sync += settling.eq(settling - 1)
+            with m.If(settling == 1):
+                m.d.sync += done.eq(1)
         with m.If(running):
-            m.d.sync += cycles.eq(cycles + 1)
             with m.If(core.done):
-                m.d.sync += [running.eq(0), done.eq(1)]
+                m.d.sync += [running.eq(0), settling.eq(counters.delay + 1)]
             with m.If(fault):
                 m.d.sync += running.eq(0)
 
@@ -134,13 +141,13 @@ class BareSoc(wiring.Component):
             m.d.sync += waiting.eq(0)
             with m.If(addressable):
                 m.d.comb += start.eq(1)
-                m.d.sync += [running.eq(1), cycles.eq(0)]
+                m.d.sync += running.eq(1)
             with m.Else():
                 m.d.sync += refused.eq(1)
 
         with m.If(resets):
             m.d.sync += [
-                *(signal.eq(0) for signal in (running, waiting, done, refused, cycles)),
+                *(signal.eq(0) for signal in (running, waiting, done, refused, settling)),
                 draining.eq(1),
             ]
 

@@ -1,20 +1,29 @@
-"""The accumulator scratchpad: two banks, so that readers run side by side (specification §3)."""
+"""The accumulator scratchpad: four banks, so that units run side by side (specification §3)."""
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, unsigned
+from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.vta.engine import piece_bits
 
-__all__ = ["Accumulators", "ReadAccess", "WriteAccess", "granules", "lanes_layout"]
+__all__ = ["Accumulators", "Claim", "ReadAccess", "WriteAccess", "bank", "granules", "lanes_layout"]
 
 
 def granules(config: CoreConfig, bus: BusConfig) -> int:
     """Parts of an element that are written on their own: as many as a load takes beats."""
     return 8 * config.element_bytes(Memory.ACC) // piece_bits(config, bus, Memory.ACC)
+
+
+def bank(address: Any) -> Any:
+    """Return the bank of an element: lower or upper half of the scratchpad, even or odd element.
+
+    Two tiles in one half each never meet, and within a half two walks that alternate between even
+    and odd need not.
+    """
+    return Cat(address[:1], address[-1:]) if len(address) > 1 else address[:1]
 
 
 class ReadAccess(wiring.Signature):
@@ -23,7 +32,7 @@ class ReadAccess(wiring.Signature):
     ``enable``, ``address``
         What to read.
     ``grant``
-        Whether it is read in this cycle; depends on ``enable`` of more urgent readers only.
+        Whether it is read in this cycle; depends on what more urgent units do only.
     ``data``
         The element, in the cycle after ``enable`` and ``grant``, before any write of that cycle.
     """
@@ -40,22 +49,35 @@ class ReadAccess(wiring.Signature):
 
 
 class WriteAccess(wiring.Signature):
-    """Writes an element, or granules of it: a read in the same cycle gives the old contents."""
+    """Writes an element, or granules of it: a read in the same cycle gives the old contents.
 
-    def __init__(self, config: CoreConfig, bus: BusConfig) -> None:
+    ``grant`` says whether ``enable`` is heeded in this cycle.
+    """
+
+    def __init__(self, config: CoreConfig, parts: int = 1) -> None:
         super().__init__(
             {
-                "enable": Out(granules(config, bus)),
+                "enable": Out(parts),
                 "address": Out(config.log_depth(Memory.ACC)),
                 "data": Out(8 * config.element_bytes(Memory.ACC)),
+                "grant": In(1),
             }
         )
 
 
-class Accumulators(wiring.Component):
-    """Even and odd elements in banks of one read and one write port.
+class Claim(wiring.Signature):
+    """Tells ahead which element will be written."""
 
-    Readers of different banks are granted in the same cycle; of the same, the first named.
+    def __init__(self, config: CoreConfig) -> None:
+        super().__init__({"valid": Out(1), "address": Out(config.log_depth(Memory.ACC))})
+
+
+class Accumulators(wiring.Component):
+    """Four banks of one read and one write port; see `bank`.
+
+    GEMM is never refused. The ALU writes three cycles after it reads its first operand, and is
+    never refused then: it is refused the read if GEMM reads that bank now, or will write it then.
+    Both say a cycle ahead what they will write, so that whose data a bank takes is known early.
 
     Parameters
     ----------
@@ -68,14 +90,22 @@ class Accumulators(wiring.Component):
     def __init__(self, config: CoreConfig, bus: BusConfig) -> None:
         self.config = config
         self.bus = bus
+        read = ReadAccess(config)
         super().__init__(
             {
-                #: In: readers, most urgent first.
-                "first": In(ReadAccess(config)),
-                "second": In(ReadAccess(config)),
-                "store": In(ReadAccess(config)),
-                #: In: the writer.
-                "write": In(WriteAccess(config, bus)),
+                #: In: readers, most urgent first; ``alu_dst`` is what the ALU writes back.
+                "gemm_read": In(read),
+                "alu_dst": In(read),
+                "alu_src": In(read),
+                "store_read": In(read),
+                #: In: what GEMM will write in three cycles; what both will write in the next.
+                "gemm_coming": In(Claim(config)),
+                "gemm_next": In(Claim(config)),
+                "alu_next": In(Claim(config)),
+                #: In: writers, most urgent first.
+                "gemm_write": In(WriteAccess(config)),
+                "alu_write": In(WriteAccess(config)),
+                "other_write": In(WriteAccess(config, granules(config, bus))),
             }
         )
 
@@ -85,39 +115,60 @@ class Accumulators(wiring.Component):
         width = 8 * self.config.element_bytes(Memory.ACC)
         log_depth = self.config.log_depth(Memory.ACC)
         parts = granules(self.config, self.bus)
-        # A scratchpad of one element has one bank of use.
-        depth = max(1, 1 << log_depth >> 1)
-        row = slice(1, None)
-        reads, writes = [], []
-        for name in ("even", "odd"):
-            bank: Any = memory.Memory(shape=unsigned(width), depth=depth, init=[])
-            m.submodules[name] = bank
-            writes.append(bank.write_port(granularity=width // parts))
-            reads.append(bank.read_port())
+        # A scratchpad of one or two elements has fewer banks of use.
+        count = 1 << min(2, log_depth)
+        row = slice(1, -1)
+        readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
+        gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
+        outputs = []
+        m.d.comb += [gemm.grant.eq(1), alu.grant.eq(1)]
+        for n in range(count):
+            contents: Any = memory.Memory(
+                shape=unsigned(width), depth=(1 << log_depth) // count, init=[]
+            )
+            m.submodules[f"bank_{n}"] = contents
+            write = contents.write_port(granularity=width // parts)
+            read = contents.read_port()
+            outputs.append(read.data)
 
-        readers = (self.first, self.second, self.store)
-        for n, (read, write) in enumerate(zip(reads, writes, strict=True)):
-            mine = [reader.enable & (reader.address[:1] == n) for reader in readers]
-            m.d.comb += [
-                read.en.eq(mine[0] | mine[1] | mine[2]),
-                write.addr.eq(self.write.address[row]),
-                write.data.eq(self.write.data),
-                write.en.eq(Mux(self.write.address[:1] == n, self.write.enable, 0)),
+            wants = [port.enable & (bank(port.address) == n) for port in readers]
+            coming = self.gemm_coming
+            # The second reader yields to a write to come; whoever is behind it may read then.
+            wants[1] &= ~(coming.valid & (bank(coming.address) == n))
+            m.d.comb += read.en.eq(Cat(wants).any())
+            for k, (port, wanted) in enumerate(zip(readers, wants, strict=True)):
+                with m.If(wanted) if k == 0 else m.Elif(wanted):
+                    m.d.comb += [read.addr.eq(port.address[row]), port.grant.eq(1)]
+
+            of_gemm = Signal(name=f"of_gemm_{n}")
+            of_alu = Signal(name=f"of_alu_{n}")
+            m.d.sync += [
+                of_gemm.eq(self.gemm_next.valid & (bank(self.gemm_next.address) == n)),
+                of_alu.eq(self.alu_next.valid & (bank(self.alu_next.address) == n)),
             ]
-            with m.If(mine[0]):
-                m.d.comb += [read.addr.eq(self.first.address[row]), self.first.grant.eq(1)]
-            with m.Elif(mine[1]):
-                m.d.comb += [read.addr.eq(self.second.address[row]), self.second.grant.eq(1)]
-            with m.Else():
-                m.d.comb += read.addr.eq(self.store.address[row])
-                with m.If(mine[2]):
-                    m.d.comb += self.store.grant.eq(1)
+            m.d.comb += [
+                write.addr.eq(
+                    Mux(of_gemm, gemm.address, Mux(of_alu, alu.address, other.address))[row]
+                ),
+                write.data.eq(Mux(of_gemm, gemm.data, Mux(of_alu, alu.data, other.data))),
+            ]
+            with m.If(of_gemm):
+                m.d.comb += write.en.eq(gemm.enable.replicate(parts))
+            with m.Elif(of_alu):
+                m.d.comb += write.en.eq(alu.enable.replicate(parts))
+            with m.Elif(bank(other.address) == n):
+                m.d.comb += [write.en.eq(other.enable), other.grant.eq(1)]
 
-        for k, reader in enumerate(readers):
-            odd = Signal(name=f"odd_{k}")
-            with m.If(reader.enable):
-                m.d.sync += odd.eq(reader.address[:1])
-            m.d.comb += reader.data.eq(Mux(odd, reads[1].data, reads[0].data))
+        for k, port in enumerate(readers):
+            chosen = Signal(range(max(2, count)), name=f"chosen_{k}")
+            with m.If(port.enable):
+                m.d.sync += chosen.eq(bank(port.address))
+            level = outputs
+            for bit in chosen:
+                level = [
+                    Mux(bit, high, low) for low, high in zip(level[::2], level[1::2], strict=False)
+                ] or level
+            m.d.comb += port.data.eq(level[0])
 
         return m
 

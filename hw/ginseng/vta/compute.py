@@ -3,42 +3,32 @@
 from typing import Any
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ginseng.bus.port import READ_COUNT_BITS, ReadPort
+from ginseng.flow.queue import Queue
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
-from ginseng.isa.insn import (
-    INSN_BYTES,
-    AluOp,
-    MemInsn,
-    Opcode,
-    alu_layout,
-    gemm_layout,
-    uop_layout,
-)
-from ginseng.vta.acc import ReadAccess, WriteAccess, granules
+from ginseng.isa.insn import INSN_BYTES, uop_layout
+from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, granules
 from ginseng.vta.alu import Alu
 from ginseng.vta.engine import Engine, piece_bits
 from ginseng.vta.gemm import Gemm
-from ginseng.vta.retire import Retire
-from ginseng.vta.span import Span
-from ginseng.vta.walk import Walk
+from ginseng.vta.issue import Issue
+from ginseng.vta.scoreboard import WINDOW, Scoreboard, Unit
+from ginseng.vta.walk import ALU_WALK, GEMM_WALK, RESET_WALK, Walk
 
 __all__ = ["Compute"]
-
-#: Bits of ``Retire.waits``: a load's last write, its read verified, a walk's last write.
-_WRITTEN, _DONE, _WALKED = (1 << n for n in range(3))
 
 
 class Compute(wiring.Component):
     """Executes the compute queue.
 
-    Results are those of one instruction after the other. GEMM follows GEMM, and ALU follows ALU,
-    without gap; between the two the pipeline empties. A load's descriptor is issued while what
-    comes before it still runs. Micro-ops are written then unless the running instruction still
-    reads them, accumulators when nothing runs; a GEMM or ALU starts when every load before it is
-    verified. Micro-ops live here.
+    Instructions are issued in order to four units that work side by side: loads, GEMM, ALU, and
+    resets of one micro-op. Results are those of one instruction after the other: one starts when
+    every older one that it conflicts with is complete (`Scoreboard`), and tokens are pushed in
+    order. A unit's instructions follow each other without gap. A load's descriptor is given to
+    memory when it is issued; it writes when it may. Micro-ops live here.
 
     Parameters
     ----------
@@ -46,20 +36,15 @@ class Compute(wiring.Component):
     bus : BusConfig
     packed : bool
         As `ginseng.vta.dot.Dot`.
-    depth : int
-        Instructions under way.
 
     """
 
     #: In: instruction words.
     i: stream.Interface
 
-    def __init__(
-        self, config: CoreConfig, bus: BusConfig, *, packed: bool = False, depth: int = 8
-    ) -> None:
+    def __init__(self, config: CoreConfig, bus: BusConfig, *, packed: bool = False) -> None:
         self.config = config
         self.bus = bus
-        self.depth = depth
         self.packed = packed
         index = config.log_depth(Memory.ACC)
         super().__init__(
@@ -72,10 +57,16 @@ class Compute(wiring.Component):
                 "wgt_address": Out(config.log_depth(Memory.WGT)),
                 "inp": In(8 * config.element_bytes(Memory.INP)),
                 "wgt": In(8 * config.element_bytes(Memory.WGT)),
-                #: Out: accumulators.
-                "read_first": Out(ReadAccess(config)),
-                "read_second": Out(ReadAccess(config)),
-                "write": Out(WriteAccess(config, bus)),
+                #: Out: accumulators; members as of `Accumulators`.
+                "gemm_read": Out(ReadAccess(config)),
+                "alu_dst": Out(ReadAccess(config)),
+                "alu_src": Out(ReadAccess(config)),
+                "gemm_coming": Out(Claim(config)),
+                "gemm_next": Out(Claim(config)),
+                "alu_next": Out(Claim(config)),
+                "gemm_write": Out(WriteAccess(config)),
+                "alu_write": Out(WriteAccess(config)),
+                "other_write": Out(WriteAccess(config, granules(config, bus))),
                 #: In: reads that memory has taken; out: those that ACC may depend on.
                 "issued": In(READ_COUNT_BITS),
                 "taint": Out(READ_COUNT_BITS),
@@ -93,10 +84,23 @@ class Compute(wiring.Component):
                 "store_push": Out(1),
                 #: In: start, write and complete nothing more.
                 "halt": In(1),
-                #: Out: a GEMM or ALU step is taken; an instruction completed.
+                #: Out: a step of GEMM (also as RESET) or ALU is taken; an instruction completed.
                 "gemm_step": Out(1),
+                "reset_step": Out(1),
                 "alu_step": Out(1),
                 "retired": Out(1),
+                #: Out: why no step of GEMM or ALU is taken (`ginseng.isa.registers`).
+                **{
+                    name: Out(1)
+                    for name in (
+                        "gemm_wait_load",
+                        "gemm_wait_store",
+                        "gemm_wait_order",
+                        "gemm_wait_uops",
+                        "alu_wait_order",
+                        "alu_wait_bank",
+                    )
+                },
                 #: Out: FINISH is at its turn; high for one cycle after everything before it.
                 "finish": Out(1),
                 #: Out: nothing is under way, and the next instruction, if any, waits for a token.
@@ -110,32 +114,49 @@ class Compute(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        config = self.config
         loadable = [Memory.UOP, Memory.ACC, Memory.ACC_8BIT]
-        m.submodules.engine = engine = Engine(self.config, self.bus, loadable, self.depth)
-        m.submodules.span = span = Span(self.config)
-        m.submodules.retire = retire = Retire(3, self.depth)
-        m.submodules.walk = walk = Walk(self.config)
-        m.submodules.gemm = gemm = Gemm(self.config, packed=self.packed)
-        m.submodules.alu = alu = Alu(self.config)
-        uops: Any = memory.Memory(
-            shape=uop_layout(self.config), depth=self.config.depth(Memory.UOP), init=[]
-        )
-        m.submodules.uops = uops
+        m.submodules.issue = issue = Issue(config)
+        m.submodules.scoreboard = scoreboard = Scoreboard(config)
+        m.submodules.engine = engine = Engine(config, self.bus, loadable, WINDOW)
+        m.submodules.gemm_walk = gemm_walk = Walk(config, GEMM_WALK)
+        m.submodules.alu_walk = alu_walk = Walk(config, ALU_WALK)
+        m.submodules.reset_walk = reset_walk = Walk(config, RESET_WALK)
+        m.submodules.gemm = gemm = Gemm(config, packed=self.packed)
+        m.submodules.alu = alu = Alu(config)
+        # Loads under way: those that still write, and those that memory still verifies.
+        m.submodules.writing = writing = Queue(range(WINDOW), WINDOW)
+        m.submodules.verifying = verifying = Queue(range(WINDOW), WINDOW)
 
+        connect(m, flipped(self.i), issue.i)
+        connect(m, issue.o_load, engine.i)
         connect(m, engine.memory, flipped(self.memory))
-        connect(m, alu.read_src, flipped(self.read_second))
-        walk_written = Signal()
-        uop_write, uop_read = uops.write_port(), uops.read_port()
+        connect(m, gemm.read, flipped(self.gemm_read))
+        connect(m, gemm.coming, flipped(self.gemm_coming))
+        connect(m, gemm.next, flipped(self.gemm_next))
+        connect(m, alu.next, flipped(self.alu_next))
+        connect(m, alu.read_dst, flipped(self.alu_dst))
+        connect(m, alu.read_src, flipped(self.alu_src))
+        connect(m, gemm_walk.o, gemm.i)
+        connect(m, alu_walk.o, alu.i)
         m.d.comb += [
-            uop_read.addr.eq(walk.uop_address),
-            uop_read.en.eq(walk.uop_enable),
-            walk.uop.eq(uop_read.data),
-            walk.halt.eq(self.halt),
-            retire.halt.eq(self.halt),
-            retire.event.eq(Cat(engine.written, self.memory.done, walk_written)),
-            self.retired.eq(retire.retired),
-            self.load_push.eq(retire.push_prev),
-            self.store_push.eq(retire.push_next),
+            scoreboard.issue.eq(issue.issue),
+            scoreboard.claim.eq(issue.claim),
+            scoreboard.halt.eq(self.halt),
+            issue.room.eq(scoreboard.room),
+            issue.tag.eq(scoreboard.tag),
+            issue.loading.eq(scoreboard.loading),
+            issue.empty.eq(scoreboard.empty),
+            issue.halt.eq(self.halt),
+            issue.load_available.eq(self.load_available),
+            issue.store_available.eq(self.store_available),
+            self.load_pop.eq(issue.load_pop),
+            self.store_pop.eq(issue.store_pop),
+            self.load_push.eq(scoreboard.push_prev),
+            self.store_push.eq(scoreboard.push_next),
+            self.retired.eq(scoreboard.retired),
+            self.finish.eq(issue.finish),
+            self.idle.eq(issue.idle),
             self.enable.eq(gemm.enable),
             self.inp_address.eq(gemm.inp_address),
             self.wgt_address.eq(gemm.wgt_address),
@@ -143,65 +164,108 @@ class Compute(wiring.Component):
             gemm.wgt.eq(self.wgt),
         ]
 
-        self._route(m, walk, gemm, alu)
-        m.d.comb += walk_written.eq(
-            (gemm.write_valid & gemm.write_last) | (alu.write_valid & alu.write_last)
-        )
-
-        # What is under way: reads not yet verified, and walks whose last write is still to come.
-        reads, walks = Signal(range(self.depth + 3)), Signal(range(self.depth + 3))
-        reads_new, walks_new = Signal(), Signal()
-        m.d.sync += [
-            reads.eq(reads + reads_new - self.memory.done),
-            walks.eq(walks + walks_new - walk_written),
+        # Commands wait until the scoreboard lets them start.
+        held_back: dict[Unit, Any] = {}
+        for unit, source, walk in (
+            (Unit.GEMM, issue.o_gemm, gemm_walk),
+            (Unit.ALU, issue.o_alu, alu_walk),
+            (Unit.RESET, issue.o_reset, reset_walk),
+        ):
+            queue = Queue(walk.kind.command(config), WINDOW)
+            m.submodules[f"{unit.name.lower()}_queue"] = queue
+            connect(m, source, queue.i)
+            starts = scoreboard.ready.bit_select(queue.o.p.tag, 1) & ~self.halt
+            held_back[unit] = queue.o.valid & ~starts
+            m.d.comb += [
+                walk.i.p.eq(queue.o.p),
+                walk.i.valid.eq(queue.o.valid & starts),
+                queue.o.ready.eq(walk.i.ready & starts),
+                walk.halt.eq(self.halt),
+            ]
+        issued_load = issue.o_load.valid & issue.o_load.ready
+        m.d.comb += [
+            writing.i.valid.eq(issued_load),
+            writing.i.p.eq(scoreboard.tag),
+            writing.o.ready.eq(engine.written),
+            verifying.i.valid.eq(issued_load & issue.claim.verifies),
+            verifying.i.p.eq(scoreboard.tag),
+            verifying.o.ready.eq(self.memory.done),
+            scoreboard.executed[Unit.LOAD].valid.eq(engine.written),
+            scoreboard.executed[Unit.LOAD].tag.eq(writing.o.p),
+            scoreboard.executed[Unit.GEMM].eq(gemm.executed),
+            scoreboard.executed[Unit.ALU].eq(alu.executed),
+            scoreboard.verified.valid.eq(self.memory.done),
+            scoreboard.verified.tag.eq(verifying.o.p),
+            self.gemm_step.eq(gemm.i.valid & gemm.i.ready),
+            self.alu_step.eq(alu.i.valid & alu.i.ready),
+            self.reset_step.eq(reset_walk.o.valid & reset_walk.o.ready),
         ]
 
-        held = self._write(m, engine, walk, gemm, alu, uop_write, walks == 0)
+        # The first of the reasons that hold counts.
+        with m.If(~self.gemm_step):
+            with m.If(held_back[Unit.GEMM]):
+                m.d.comb += self.gemm_wait_order.eq(1)
+            with m.Elif(issue.load_lacks):
+                m.d.comb += self.gemm_wait_load.eq(1)
+            with m.Elif(issue.store_lacks):
+                m.d.comb += self.gemm_wait_store.eq(1)
+            with m.Else():
+                m.d.comb += self.gemm_wait_uops.eq(issue.examines)
+        m.d.comb += [
+            self.alu_wait_order.eq(~alu_walk.o.valid & held_back[Unit.ALU]),
+            self.alu_wait_bank.eq(alu.i.valid & ~alu.i.ready),
+        ]
 
-        insn = Signal(8 * INSN_BYTES)
-        refused = self._issue(m, insn, engine, walk, retire, span, reads, reads_new, walks_new)
-        with m.If(refused | walk.fault | (held & ~self.halt)):
+        may_write = writing.o.valid & scoreboard.ready.bit_select(writing.o.p, 1)
+        uop_written = self._micro_ops(m, issue, gemm_walk, alu_walk, engine, may_write)
+        held = self._write(m, engine, may_write, uop_written, gemm, alu, reset_walk, scoreboard)
+        faults = Cat(issue.fault, *(w.fault for w in (gemm_walk, alu_walk, reset_walk)), held)
+        with m.If(faults.any()):
             m.d.sync += self.fault.eq(1)
 
         return m
 
-    def _route(self, m, walk, gemm, alu):
-        """Give each step to its unit once the other one is empty."""
-        step = walk.o
-        to_gemm = ~step.payload.is_alu & ~alu.busy
-        to_alu = step.payload.is_alu & ~gemm.busy
-        m.d.comb += [
-            gemm.i.payload.eq(step.payload),
-            alu.i.payload.eq(step.payload),
-            gemm.i.valid.eq(step.valid & to_gemm),
-            alu.i.valid.eq(step.valid & to_alu),
-            step.ready.eq((to_gemm & gemm.i.ready) | (to_alu & alu.i.ready)),
-            self.gemm_step.eq(gemm.i.valid & gemm.i.ready),
-            self.alu_step.eq(alu.i.valid & alu.i.ready),
-            self.read_first.enable.eq(gemm.read.enable | alu.read_dst.enable),
-            self.read_first.address.eq(
-                Mux(gemm.read.enable, gemm.read.address, alu.read_dst.address)
-            ),
-            gemm.read.grant.eq(self.read_first.grant),
-            gemm.read.data.eq(self.read_first.data),
-            alu.read_dst.grant.eq(self.read_first.grant),
-            alu.read_dst.data.eq(self.read_first.data),
-        ]
-
-    def _write(self, m, engine, walk, gemm, alu, uop_write, still):
-        """Write accumulators and micro-ops; return whether a store holds what is written."""
+    def _micro_ops(self, m, issue, gemm_walk, alu_walk, engine, may_write):
+        """Make UOP: GEMM reads through one port, the ALU and loads share the other."""
+        uops: Any = memory.Memory(
+            shape=uop_layout(self.config), depth=self.config.depth(Memory.UOP), init=[]
+        )
+        m.submodules.uops = uops
+        first, second, write = uops.read_port(), uops.read_port(), uops.write_port()
         piece = engine.o.payload
-        is_uop = piece.memory == Memory.UOP
-        still_read = walk.busy & (piece.address >= walk.uop_begin) & (piece.address < walk.uop_end)
-        take = engine.o.valid & ~self.halt & Mux(is_uop, ~still_read, still)
+        written, on_first, on_second, was_second = Signal(), Signal(), Signal(), Signal()
+        address = Signal.like(second.addr)
         m.d.comb += [
-            # Once halted, what memory still gives is thrown away.
-            engine.o.ready.eq(self.halt | take),
-            uop_write.en.eq(take & is_uop),
-            uop_write.addr.eq(piece.address),
-            uop_write.data.as_value().eq(piece.data[:32]),
+            written.eq(
+                engine.o.valid & (piece.memory == Memory.UOP) & may_write & ~alu_walk.uop_busy
+            ),
+            # What is examined takes the port that is free.
+            on_first.eq(issue.uop_enable & ~gemm_walk.uop_busy),
+            on_second.eq(issue.uop_enable & gemm_walk.uop_busy & ~alu_walk.uop_busy & ~written),
+            issue.uop_grant.eq(on_first | on_second),
+            issue.uop.eq(Mux(was_second, second.data, first.data)),
+            first.addr.eq(Mux(gemm_walk.uop_busy, gemm_walk.uop_address, issue.uop_address)),
+            first.en.eq(gemm_walk.uop_enable | on_first),
+            gemm_walk.uop.eq(first.data),
+            second.en.eq(alu_walk.uop_enable | on_second),
+            alu_walk.uop.eq(second.data),
+            second.addr.eq(address),
+            write.addr.eq(address),
+            write.data.as_value().eq(piece.data[:32]),
+            write.en.eq(written & ~self.halt),
         ]
+        with m.If(alu_walk.uop_busy):
+            m.d.comb += address.eq(alu_walk.uop_address)
+        with m.Elif(written):
+            m.d.comb += address.eq(piece.address)
+        with m.Else():
+            m.d.comb += address.eq(issue.uop_address)
+        m.d.sync += was_second.eq(on_second)
+        return written
 
+    def _write(self, m, engine, may_write, uop_written, gemm, alu, reset_walk, scoreboard):
+        """Write accumulators; return whether a store holds what is written."""
+        piece = engine.o.payload
         lanes = self.config.batch * self.config.block
         parts = granules(self.config, self.bus)
         loaded, mask = Signal(32 * lanes), Signal(parts)
@@ -229,159 +293,45 @@ class Compute(wiring.Component):
                 mask.eq(((1 << share) - 1) << (piece.index * share)),
             ]
 
-        enable = Signal(parts)
-        with m.If(gemm.write_valid):
-            m.d.comb += [
-                enable.eq(-1),
-                self.write.address.eq(gemm.write_address),
-                self.write.data.eq(gemm.write_data),
-            ]
-        with m.Elif(alu.write_valid):
-            m.d.comb += [
-                enable.eq(-1),
-                self.write.address.eq(alu.write_address),
-                self.write.data.eq(alu.write_data),
-            ]
-        with m.Elif(take & ~is_uop):
-            m.d.comb += [
-                enable.eq(mask),
-                self.write.address.eq(piece.address),
-                self.write.data.eq(loaded),
-            ]
-        writes = enable != 0
-        held = (
-            writes
-            & self.hold
-            & (self.write.address >= self.hold_begin)
-            & (self.write.address < self.hold_end)
-        )
-        with m.If(~self.halt & ~held):
-            m.d.comb += self.write.enable.eq(enable)
-        with m.If(writes):
-            m.d.sync += self.taint.eq(self.issued)
-        return held
-
-    def _issue(self, m, insn, engine, walk, retire, span, reads, reads_new, walks_new):
-        """Start instructions in order; return whether one is refused."""
-        head = data.View(MemInsn, self.i.payload)
-        mem = data.View(MemInsn, insn)
-        gemm = data.View(gemm_layout(self.config), insn)
-        alu = data.View(alu_layout(self.config), insn)
-        is_alu = mem.opcode == Opcode.ALU
-        refused = Signal()
-
-        command = walk.i.payload
+        # A reset goes before a load.
+        other = self.other_write
+        wants, load_wants = Signal(parts), Signal()
+        reset_step = reset_walk.o
         m.d.comb += [
-            span.insn.eq(mem),
-            engine.i.payload.eq(mem),
-            retire.i.payload.push_prev.eq(mem.push_prev),
-            retire.i.payload.push_next.eq(mem.push_next),
-            *(command[k].eq(gemm[k]) for k in ("uop_begin", "uop_end", "iter_out", "iter_in")),
-            *(command[k].eq(gemm[k]) for k in ("reset", "dst_factor_out", "dst_factor_in")),
-            *(command[k].eq(alu[k]) for k in ("alu_op", "use_imm", "imm")),
-            *(
-                command[k].eq(Mux(is_alu, alu[k], gemm[k]))
-                for k in ("src_factor_out", "src_factor_in")
+            load_wants.eq(engine.o.valid & (piece.memory != Memory.UOP) & may_write),
+            reset_step.ready.eq(other.grant),
+            # Once halted, what memory still gives is thrown away.
+            engine.o.ready.eq(
+                self.halt | uop_written | (load_wants & ~reset_step.valid & other.grant)
             ),
-            *(command[k].eq(gemm[k]) for k in ("wgt_factor_out", "wgt_factor_in")),
-            command.is_alu.eq(is_alu),
+            scoreboard.executed[Unit.RESET].valid.eq(
+                reset_step.valid & reset_step.ready & reset_step.p.last
+            ),
+            scoreboard.executed[Unit.RESET].tag.eq(reset_step.p.tag),
         ]
+        with m.If(reset_step.valid):
+            m.d.comb += [wants.eq(-1), other.address.eq(reset_step.p.dst)]
+        with m.Elif(load_wants):
+            m.d.comb += [wants.eq(mask), other.address.eq(piece.address), other.data.eq(loaded)]
 
-        with m.FSM():
-            with m.State("Wait-Tokens"):
-                starts = Signal()
-                m.d.comb += [
-                    starts.eq(
-                        ~self.halt
-                        & (~head.pop_prev | self.load_available)
-                        & (~head.pop_next | self.store_available)
-                    ),
-                    self.idle.eq(retire.empty & ~(self.i.valid & starts)),
-                    self.i.ready.eq(starts),
-                ]
-                with m.If(self.i.valid & starts):
-                    m.d.comb += [
-                        self.load_pop.eq(head.pop_prev),
-                        self.store_pop.eq(head.pop_next),
-                    ]
-                    m.d.sync += insn.eq(self.i.payload)
-                    with m.If(head.opcode == Opcode.FINISH):
-                        m.next = "Finish-Program"
-                    with m.Elif(head.opcode != Opcode.LOAD):
-                        m.next = "Check-Loop"
-                    with m.Elif(head.x_size == 0):
-                        m.next = "Skip-Nothing"
-                    with m.Else():
-                        m.next = "Sum-Extents"
-
-            with m.State("Skip-Nothing"):
-                m.d.comb += retire.i.valid.eq(1)
-                with m.If(retire.i.ready):
-                    m.next = "Wait-Tokens"
-
-            with m.State("Finish-Program"):
-                m.d.comb += retire.i.valid.eq(1)
-                with m.If(retire.i.ready):
-                    m.next = "Await-Retirement"
-
-            with m.State("Await-Retirement"), m.If(retire.empty):
-                m.d.comb += self.finish.eq(1)
-                m.next = "Wait-Tokens"
-
-            with m.State("Sum-Extents"):
-                m.next = "Multiply-Extents"
-
-            with m.State("Multiply-Extents"):
-                m.next = "Check-Span"
-
-            with m.State("Check-Span"):
-                with m.If(span.outside):
-                    m.d.comb += refused.eq(1)
-                    m.next = "Stay-Refused"
-                with m.Elif(retire.i.ready):
-                    m.next = "Issue-Load"
-
-            with m.State("Issue-Load"):
-                m.d.comb += [
-                    engine.i.valid.eq(1),
-                    retire.i.valid.eq(engine.i.ready),
-                    retire.i.payload.waits.eq(_WRITTEN),
-                ]
-                with m.If(mem.y_size != 0):
-                    m.d.comb += [
-                        retire.i.payload.waits.eq(_WRITTEN | _DONE),
-                        reads_new.eq(engine.i.ready),
-                    ]
-                with m.If(engine.i.ready):
-                    m.next = "Wait-Tokens"
-
-            with m.State("Check-Loop"):
-                legal = Cat(alu.alu_op == op for op in AluOp).any()
-                with m.If(is_alu & ~legal):
-                    m.d.comb += refused.eq(1)
-                    m.next = "Stay-Refused"
-                with m.Elif(
-                    (gemm.uop_end <= gemm.uop_begin) | (gemm.iter_out == 0) | (gemm.iter_in == 0)
-                ):
-                    m.next = "Skip-Nothing"
-                with m.Elif(gemm.uop_end > self.config.depth(Memory.UOP)):
-                    m.d.comb += refused.eq(1)
-                    m.next = "Stay-Refused"
-                # Nothing walks before every load is verified; nothing is loaded while we wait.
-                with m.Elif(retire.i.ready & ~engine.busy & (reads == 0)):
-                    m.next = "Issue-Walk"
-
-            with m.State("Issue-Walk"):
-                m.d.comb += [
-                    walk.i.valid.eq(1),
-                    walks_new.eq(walk.i.ready),
-                    retire.i.valid.eq(walk.i.ready),
-                    retire.i.payload.waits.eq(_WALKED),
-                ]
-                with m.If(walk.i.ready):
-                    m.next = "Wait-Tokens"
-
-            with m.State("Stay-Refused"):
-                pass
-
-        return refused
+        held = Signal(3)
+        writes = Signal(3)
+        writers = ((gemm.write, self.gemm_write), (alu.write, self.alu_write), (None, other))
+        for n, (source, sink) in enumerate(writers):
+            if source is not None:
+                m.d.comb += [sink.address.eq(source.address), sink.data.eq(source.data)]
+                m.d.comb += source.grant.eq(1)
+            wanted = wants if source is None else source.enable
+            m.d.comb += [
+                held[n].eq(
+                    (wanted != 0)
+                    & self.hold
+                    & (sink.address >= self.hold_begin)
+                    & (sink.address < self.hold_end)
+                ),
+                sink.enable.eq(Mux(self.halt | held[n], 0, wanted)),
+                writes[n].eq(wanted != 0),
+            ]
+        with m.If(writes.any()):
+            m.d.sync += self.taint.eq(self.issued)
+        return held.any() & ~self.halt

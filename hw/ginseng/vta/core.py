@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ginseng.bus.port import MemorySignature
@@ -19,7 +19,26 @@ from ginseng.vta.load import Load
 from ginseng.vta.store import Store
 from ginseng.vta.tokens import TokenCounter
 
-__all__ = ["QUEUE_DEPTH", "Core"]
+__all__ = ["EVENT_LIMITS", "QUEUE_DEPTH", "Core"]
+
+#: What a core counts, and the greatest increment of each in a cycle; names as in the register map.
+EVENT_LIMITS: Final = {
+    "gemm_uops": 2,
+    "alu_uops": 1,
+    "insns": 3,
+    "reset_uops": 1,
+    "gemm_wait_load": 1,
+    "gemm_wait_store": 1,
+    "gemm_wait_order": 1,
+    "gemm_wait_uops": 1,
+    "alu_wait_order": 1,
+    "alu_wait_bank": 1,
+    "load_wait_token": 1,
+    "load_wait_memory": 1,
+    "store_wait_token": 1,
+    "store_wait_memory": 1,
+    "store_beats": 1,
+}
 
 #: Instructions that a queue holds.
 QUEUE_DEPTH: Final = 32
@@ -80,7 +99,12 @@ class Core(wiring.Component):
                 "done": Out(1),
                 #: Out: until reset.
                 "fault": Out(1),
-                #: Out: steps and instructions since the last start.
+                #: Out: increments of this cycle, of at most `EVENT_LIMITS`.
+                "events": Out(
+                    data.StructLayout({k: v.bit_length() for k, v in EVENT_LIMITS.items()})
+                ),
+                #: Out: steps and instructions since the last start. A build with
+                #: `ginseng.soc.counters` leaves these open.
                 "gemm_uops": Out(64),
                 "alu_uops": Out(64),
                 "insns": Out(64),
@@ -114,10 +138,13 @@ class Core(wiring.Component):
         connect(m, load.wgt, flipped(port.wgt))
         connect(m, compute.memory, flipped(port.compute))
         connect(m, store.memory, flipped(port.store))
-        connect(m, compute.read_first, acc.first)
-        connect(m, compute.read_second, acc.second)
-        connect(m, store.read, acc.store)
-        connect(m, compute.write, acc.write)
+        reads, writes = (
+            ("gemm_read", "alu_dst", "alu_src"),
+            ("gemm_write", "alu_write", "other_write"),
+        )
+        for name in (*reads, "gemm_coming", "gemm_next", "alu_next", *writes):
+            connect(m, getattr(compute, name), getattr(acc, name))
+        connect(m, store.read, acc.store_read)
         connect(m, dispatch.o_load, queues[0].i)
         connect(m, dispatch.o_compute, queues[1].i)
         connect(m, dispatch.o_store, queues[2].i)
@@ -175,14 +202,33 @@ class Core(wiring.Component):
         ]
         m.d.sync += standstill.eq(Mux(still & ~stuck, standstill + 1, 0))
 
-        with m.If(launch):
-            m.d.sync += [self.gemm_uops.eq(0), self.alu_uops.eq(0), self.insns.eq(0)]
-        with m.Else():
-            with m.If(compute.gemm_step):
-                m.d.sync += self.gemm_uops.eq(self.gemm_uops + 1)
-            with m.If(compute.alu_step):
-                m.d.sync += self.alu_uops.eq(self.alu_uops + 1)
-            m.d.sync += self.insns.eq(self.insns + load.retired + compute.retired + store.retired)
+        totals = {
+            "gemm_uops": (compute.gemm_step + compute.reset_step, self.gemm_uops),
+            "alu_uops": (compute.alu_step, self.alu_uops),
+            "insns": (load.retired + compute.retired + store.retired, self.insns),
+        }
+        for name, (increment, total) in totals.items():
+            m.d.comb += self.events[name].eq(increment)
+            m.d.sync += total.eq(Mux(launch, 0, total + increment))
+        m.d.comb += [
+            self.events.reset_uops.eq(compute.reset_step),
+            *(
+                self.events[f"{unit}_{cause}"].eq(running & signal)
+                for unit, cause, signal in (
+                    ("gemm", "wait_load", compute.gemm_wait_load),
+                    ("gemm", "wait_store", compute.gemm_wait_store),
+                    ("gemm", "wait_order", compute.gemm_wait_order),
+                    ("gemm", "wait_uops", compute.gemm_wait_uops),
+                    ("alu", "wait_order", compute.alu_wait_order),
+                    ("alu", "wait_bank", compute.alu_wait_bank),
+                    ("load", "wait_token", load.token_lacks),
+                    ("load", "wait_memory", load.data_lack),
+                    ("store", "wait_token", store.token_lacks),
+                    ("store", "wait_memory", store.beat_waits),
+                    ("store", "beats", store.beat_given),
+                )
+            ),
+        ]
 
         if self.strict_finish:
             m.d.comb += unfinished.eq(

@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from amaranth import Const, Module, Signal, signed
+from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig
 
-__all__ = ["DOT_LATENCY", "Dot", "sums_layout"]
+__all__ = ["Dot", "dot_latency", "sums_layout"]
 
-#: Cycles from operands to sums.
-DOT_LATENCY = 3
+
+def dot_latency(config: CoreConfig) -> int:
+    """Return the cycles from operands to sums: operands, products, levels, correction."""
+    return 3 + config.log_block
 
 
 def _operand(rows: int, columns: int) -> data.ArrayLayout:
@@ -27,8 +29,9 @@ def sums_layout(config: CoreConfig) -> data.ArrayLayout:
 class Dot(wiring.Component):
     """Multiplies ``inp[batch][k]`` by ``wgt[j][k]`` and sums over ``k``, exactly.
 
-    One product of matrices per cycle, `DOT_LATENCY` cycles after ``valid``; without ``valid``
-    registers keep their contents.
+    One product of matrices per cycle, `dot_latency` cycles after ``valid``; without ``valid``
+    registers keep their contents. Every level of the sum has a register, which keeps each of its
+    adders a carry chain of its own.
 
     Parameters
     ----------
@@ -36,21 +39,23 @@ class Dot(wiring.Component):
         Extents.
     packed : bool
         Whether two products share one multiplier of 25 by 18 bits (a DSP48): the weights of two
-        columns stand 16 bits apart. A product of int8 has 16 bits, so the upper one is short by
-        one where the lower one is negative, which is put right. Halves the multipliers; same sums.
+        columns stand side by side, 16 bits apart, the lower one raised by 128 so that it has no
+        sign, and 2**15 is added, so that the lower product does not borrow from the upper one.
+        What the lower column has too much is 128 times the sum of the inputs, taken off at the
+        end. Halves the multipliers; same sums.
 
     """
 
     def __init__(self, config: CoreConfig, *, packed: bool = False) -> None:
         self.config = config
-        self.packed = packed
+        self.packed = packed and config.block > 1
         super().__init__(
             {
                 #: In: operands.
                 "valid": In(1),
                 "inp": In(_operand(config.batch, config.block)),
                 "wgt": In(_operand(config.block, config.block)),
-                #: Out: sums of the operands of `DOT_LATENCY` cycles ago.
+                #: Out: sums of the operands of `dot_latency` cycles ago.
                 "sums": Out(sums_layout(config)),
             }
         )
@@ -60,41 +65,53 @@ class Dot(wiring.Component):
 
         batch, block = self.config.batch, self.config.block
         inp, wgt = Signal.like(self.inp), Signal.like(self.wgt)
-        operands_valid, products_valid = Signal(), Signal()
-        m.d.sync += [operands_valid.eq(self.valid), products_valid.eq(operands_valid)]
-        with m.If(self.valid):
+        # What each stage holds is worth keeping: operands, products, levels of the sum.
+        valid = [self.valid]
+        for n in range(dot_latency(self.config) - 1):
+            moved = Signal(name=f"valid_{n}")
+            m.d.sync += moved.eq(valid[-1])
+            valid.append(moved)
+        with m.If(valid[0]):
             m.d.sync += [inp.eq(self.inp), wgt.eq(self.wgt)]
 
-        products: list[list[list[Any]]] = [[[] for _ in range(block)] for _ in range(batch)]
-        with m.If(operands_valid):
-            for b in range(batch):
-                for k in range(block):
-                    for j in range(0, block, 2):
-                        name = f"product_{b}_{j}_{k}"
-                        if self.packed and block > 1:
-                            both = Signal(signed(32), name=name)
-                            pair = Signal(signed(25), name=f"pair_{b}_{j}_{k}")
-                            m.d.comb += pair.eq((wgt[j + 1][k] << 16) + wgt[j][k])
-                            m.d.sync += both.eq(pair * inp[b][k])
-                            products[b][j].append(both[:16].as_signed())
-                            products[b][j + 1].append(both[16:].as_signed() + both[15])
-                            continue
-                        for column in range(j, min(j + 2, block)):
-                            one = Signal(signed(16), name=f"product_{b}_{column}_{k}")
-                            m.d.sync += one.eq(wgt[column][k] * inp[b][k])
-                            products[b][column].append(one)
-
-        with m.If(products_valid):
+        terms: dict[tuple[int, int], list[Any]] = {}
+        delayed = Signal.like(inp)
+        with m.If(valid[1]):
+            m.d.sync += delayed.eq(inp)
             for b in range(batch):
                 for j in range(block):
-                    m.d.sync += self.sums[b][j].eq(_tree(products[b][j]))
+                    terms[b, j] = []
+                for k in range(block):
+                    for j in range(0, block, 2) if self.packed else ():
+                        both = Signal(signed(32), name=f"products_{b}_{j}_{k}")
+                        low = Cat(wgt[j][k][:7], ~wgt[j][k][7])
+                        pair = Cat(low, Const(0, 8), wgt[j + 1][k].as_unsigned()).as_signed()
+                        m.d.sync += both.eq(pair * inp[b][k] + (1 << 15))
+                        # Less 2**15, which flips the sign bit.
+                        terms[b, j].append(Cat(both[:15], ~both[15]).as_signed())
+                        terms[b, j + 1].append(both[16:].as_signed())
+                    # The sum of the inputs of a row, as one more column.
+                    if self.packed:
+                        terms.setdefault((b, -1), []).append(delayed[b][k])
+                    for j in range(block) if not self.packed else ():
+                        one = Signal(signed(16), name=f"product_{b}_{j}_{k}")
+                        m.d.sync += one.eq(wgt[j][k] * inp[b][k])
+                        terms[b, j].append(one)
+
+        for level in range(self.config.log_block):
+            with m.If(valid[2 + level]):
+                for (b, j), old in terms.items():
+                    new: list[Any] = []
+                    for k, (x, y) in enumerate(zip(old[::2], old[1::2], strict=True)):
+                        total = Signal(signed(17 + level), name=f"sum_{b}_{j}_{level}_{k}")
+                        m.d.sync += total.eq(x + y)
+                        new.append(total)
+                    terms[b, j] = new
+        with m.If(valid[-1]):
+            for b in range(batch):
+                for j in range(block):
+                    (total,) = terms[b, j]
+                    excess = terms[b, -1][0] << 7 if self.packed and j % 2 == 0 else 0
+                    m.d.sync += self.sums[b][j].eq(total - excess)
 
         return m
-
-
-def _tree(terms: list[Any]) -> Any:
-    """Return the sum of ``terms``, as a balanced tree."""
-    while len(terms) > 1:
-        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + terms[len(terms) // 2 * 2 :]
-    return terms[0] if terms else Const(0)

@@ -78,9 +78,6 @@ class Engine(wiring.Component):
                 "o": Out(stream.Signature(piece_layout(bus))),
                 #: Out: high for one cycle when the last write of an instruction has been made.
                 "written": Out(1),
-                #: Out: the instruction being written, if any.
-                "head": Out(MemInsn),
-                "busy": Out(1),
             }
         )
 
@@ -106,22 +103,37 @@ class Engine(wiring.Component):
             queue.i.payload.eq(insn),
         ]
 
-        head = queue.o.payload
-        m.d.comb += [self.head.eq(head), self.busy.eq(queue.level != 0)]
-
-        row, column = Signal(17), Signal(17)
-        address = Signal(16)
-        index = Signal(10)
-        at = Signal(range(max(2, self.bus.beat_bytes)))
+        # The instruction being written: what it is, and its extents, padding included.
+        valid, nothing, done = Signal(), Signal(), Signal()
+        address, row, column = Signal(16), Signal(17), Signal(17)
+        waiting, head = queue.o.payload, Signal(MemInsn)
         width, height = Signal(17), Signal(17)
         x_end, y_end = Signal(17), Signal(17)
-        inside, last_row, last_column = Signal(), Signal(), Signal()
+        take, inside, last_row, last_column = Signal(), Signal(), Signal(), Signal()
         last_piece, last_of_beat, last_read = Signal(), Signal(), Signal()
+        m.d.comb += queue.o.ready.eq(~valid | done)
+        with m.If(take & (~inside | last_piece)):
+            m.d.sync += [address.eq(address + 1), column.eq(Mux(last_column, 0, column + 1))]
+            with m.If(last_column):
+                m.d.sync += row.eq(row + 1)
+        with m.If(queue.o.ready):
+            rows = waiting.y_pad_0 + waiting.y_size + waiting.y_pad_1
+            m.d.sync += [
+                valid.eq(queue.o.valid),
+                head.eq(waiting),
+                x_end.eq(waiting.x_pad_0 + waiting.x_size),
+                y_end.eq(waiting.y_pad_0 + waiting.y_size),
+                width.eq(waiting.x_pad_0 + waiting.x_size + waiting.x_pad_1),
+                height.eq(rows),
+                nothing.eq(rows == 0),
+                address.eq(waiting.sram_base),
+                row.eq(0),
+                column.eq(0),
+            ]
+
+        index = Signal(10)
+        at = Signal(range(max(2, self.bus.beat_bytes)))
         m.d.comb += [
-            x_end.eq(head.x_pad_0 + head.x_size),
-            y_end.eq(head.y_pad_0 + head.y_size),
-            width.eq(x_end + head.x_pad_1),
-            height.eq(y_end + head.y_pad_1),
             inside.eq(
                 (row >= head.y_pad_0) & (row < y_end) & (column >= head.x_pad_0) & (column < x_end)
             ),
@@ -144,29 +156,20 @@ class Engine(wiring.Component):
                         piece.data.eq(Mux(inside, beat.payload.word_select(at, bits), 0)),
                     ]
 
-        take = Signal()
         m.d.comb += [
             piece.memory.eq(head.memory),
-            piece.address.eq(address + head.sram_base),
+            piece.address.eq(address),
             piece.zero.eq(~inside),
             piece.index.eq(Mux(inside, index, 0)),
-            self.o.valid.eq(queue.o.valid & (height != 0) & (~inside | beat.valid)),
+            self.o.valid.eq(valid & ~nothing & (~inside | beat.valid)),
             take.eq(self.o.valid & self.o.ready),
             beat.ready.eq(
-                queue.o.valid & inside & self.o.ready & (last_of_beat | (last_piece & last_read))
+                valid & inside & self.o.ready & (last_of_beat | (last_piece & last_read))
             ),
         ]
 
-        done = Signal()
         m.d.comb += [
-            done.eq(
-                Mux(
-                    height == 0,
-                    queue.o.valid,
-                    take & last_row & last_column & (~inside | last_piece),
-                )
-            ),
-            queue.o.ready.eq(done),
+            done.eq(Mux(nothing, valid, take & last_row & last_column & (~inside | last_piece))),
             self.written.eq(done),
         ]
         with m.If(take & inside):
@@ -174,14 +177,5 @@ class Engine(wiring.Component):
                 index.eq(Mux(last_piece, 0, index + 1)),
                 at.eq(Mux(last_of_beat | (last_piece & last_read), 0, at + 1)),
             ]
-        with m.If(done):
-            m.d.sync += [address.eq(0), row.eq(0), column.eq(0)]
-        with m.Elif(take & (~inside | last_piece)):
-            m.d.sync += [
-                address.eq(address + 1),
-                column.eq(Mux(last_column, 0, column + 1)),
-            ]
-            with m.If(last_column):
-                m.d.sync += row.eq(row + 1)
 
         return m

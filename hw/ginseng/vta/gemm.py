@@ -3,14 +3,15 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.vta.acc import ReadAccess, lanes_layout
-from ginseng.vta.dot import DOT_LATENCY, Dot
-from ginseng.vta.walk import step_layout
+from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, lanes_layout
+from ginseng.vta.dot import Dot, dot_latency
+from ginseng.vta.scoreboard import Event
+from ginseng.vta.walk import GEMM_WALK
 
 __all__ = ["Gemm"]
 
@@ -37,26 +38,23 @@ class Gemm(wiring.Component):
     def __init__(self, config: CoreConfig, *, packed: bool = False) -> None:
         self.config = config
         self.packed = packed
-        acc = config.log_depth(Memory.ACC)
         super().__init__(
             {
-                "i": In(stream.Signature(step_layout(config))),
+                "i": In(stream.Signature(GEMM_WALK.step(config))),
                 #: Out: reads of INP and WGT; in: the elements, in the next cycle.
                 "enable": Out(1),
                 "inp_address": Out(config.log_depth(Memory.INP)),
                 "wgt_address": Out(config.log_depth(Memory.WGT)),
                 "inp": In(8 * config.element_bytes(Memory.INP)),
                 "wgt": In(8 * config.element_bytes(Memory.WGT)),
-                #: Out: the accumulator; its first reader, never refused.
+                #: Out: the accumulator; never refused.
                 "read": Out(ReadAccess(config)),
-                #: Out: a write, in this cycle.
-                "write_valid": Out(1),
-                "write_address": Out(acc),
-                "write_data": Out(8 * config.element_bytes(Memory.ACC)),
-                #: Out: it is the last of its instruction.
-                "write_last": Out(1),
-                #: Out: a step is under way.
-                "busy": Out(1),
+                "write": Out(WriteAccess(config)),
+                #: Out: what is written in three cycles, and in the next.
+                "coming": Out(Claim(config)),
+                "next": Out(Claim(config)),
+                #: Out: the last write of an instruction is made.
+                "executed": Out(Event),
             }
         )
 
@@ -76,15 +74,18 @@ class Gemm(wiring.Component):
         ]
 
         # A step accompanies its operands: memory, then the stages of the product.
-        tag = data.StructLayout({"valid": 1, "dst": step.dst.shape(), "reset": 1, "last": 1})
-        stages: list[Any] = [Signal(tag, name=f"stage_{n}") for n in range(1 + DOT_LATENCY)]
+        fields = ("dst", "reset", "last", "tag")
+        tag = data.StructLayout({"valid": 1} | {k: step[k].shape() for k in fields})
+        stages: list[Any] = [
+            Signal(tag, name=f"stage_{n}") for n in range(1 + dot_latency(self.config))
+        ]
         m.d.sync += stages[0].valid.eq(self.i.valid)
         with m.If(self.i.valid):
-            m.d.sync += [stages[0][k].eq(step[k]) for k in ("dst", "reset", "last")]
+            m.d.sync += [stages[0][k].eq(step[k]) for k in fields]
         for before, after in pairwise(stages):
             m.d.sync += after.valid.eq(before.valid)
             with m.If(before.valid):
-                m.d.sync += [after[k].eq(before[k]) for k in ("dst", "reset", "last")]
+                m.d.sync += [after[k].eq(before[k]) for k in fields]
         m.d.comb += dot.valid.eq(stages[0].valid & ~stages[0].reset)
 
         # The accumulator is read in the cycle in which the products are summed.
@@ -92,29 +93,30 @@ class Gemm(wiring.Component):
         lanes = lanes_layout(self.config)
         result, previous = Signal(lanes), Signal(lanes)
         result_tag: Any = Signal(tag)
-        previous_tag: Any = Signal(tag)
+        # Whether the old sum will be in one of the registers is known a cycle before.
+        from_result, from_previous = Signal(), Signal()
         m.d.comb += [
             self.read.enable.eq(
                 reading.valid & ~reading.reset & ~(adding.valid & (adding.dst == reading.dst))
             ),
             self.read.address.eq(reading.dst),
         ]
-        from_result = result_tag.valid & (result_tag.dst == adding.dst)
-        from_previous = previous_tag.valid & (previous_tag.dst == adding.dst)
-        old = Signal(lanes)
-        with m.If(from_result):
-            m.d.comb += old.eq(result)
-        with m.Elif(from_previous):
-            m.d.comb += old.eq(previous)
-        with m.Else():
-            m.d.comb += old.as_value().eq(self.read.data)
-
         m.d.sync += [
-            result_tag.valid.eq(adding.valid),
-            previous_tag.valid.eq(result_tag.valid),
+            from_result.eq(adding.valid & (adding.dst == reading.dst)),
+            from_previous.eq(result_tag.valid & (result_tag.dst == reading.dst)),
         ]
+        old = Signal(lanes)
+        m.d.comb += old.as_value().eq(
+            Mux(
+                from_result,
+                result.as_value(),
+                Mux(from_previous, previous.as_value(), self.read.data),
+            )
+        )
+
+        m.d.sync += result_tag.valid.eq(adding.valid)
         with m.If(adding.valid):
-            m.d.sync += [result_tag[k].eq(adding[k]) for k in ("dst", "reset", "last")]
+            m.d.sync += [result_tag[k].eq(adding[k]) for k in fields]
             for b in range(self.config.batch):
                 for j in range(self.config.block):
                     lane = b * self.config.block + j
@@ -122,14 +124,18 @@ class Gemm(wiring.Component):
                     m.d.comb += total.eq(old[lane] + dot.sums[b][j])
                     m.d.sync += result[lane].eq(Mux(adding.reset, 0, total))
         with m.If(result_tag.valid):
-            m.d.sync += [previous.eq(result), previous_tag.dst.eq(result_tag.dst)]
+            m.d.sync += previous.eq(result)
 
         m.d.comb += [
-            self.write_valid.eq(result_tag.valid),
-            self.write_address.eq(result_tag.dst),
-            self.write_data.eq(result),
-            self.write_last.eq(result_tag.last),
-            self.busy.eq(Cat(result_tag.valid, *(stage.valid for stage in stages)).any()),
+            self.coming.valid.eq(stages[-3].valid),
+            self.coming.address.eq(stages[-3].dst),
+            self.next.valid.eq(adding.valid),
+            self.next.address.eq(adding.dst),
+            self.write.enable.eq(result_tag.valid),
+            self.write.address.eq(result_tag.dst),
+            self.write.data.eq(result),
+            self.executed.valid.eq(result_tag.valid & result_tag.last),
+            self.executed.tag.eq(result_tag.tag),
         ]
 
         return m

@@ -20,7 +20,7 @@ _INP_WRITTEN, _INP_DONE, _WGT_WRITTEN, _WGT_DONE = (1 << n for n in range(4))
 class Load(wiring.Component):
     """Executes the load queue.
 
-    An instruction starts once its token is there, and takes four cycles to be checked and given
+    An instruction starts once its token is there, and takes five cycles to be checked and given
     to its engine; the engines work side by side and several instructions ahead of what memory
     answers. Instructions complete, and push their tokens, in order.
 
@@ -57,6 +57,9 @@ class Load(wiring.Component):
                 "halt": In(1),
                 #: Out: an instruction completed.
                 "retired": Out(1),
+                #: Out: an instruction waits for its token; memory brings nothing that it owes.
+                "token_lacks": Out(1),
+                "data_lack": Out(1),
                 #: Out: nothing is under way, and the next instruction, if any, waits for a token.
                 "idle": Out(1),
                 #: Out: an illegal instruction was met; stays until reset.
@@ -90,6 +93,7 @@ class Load(wiring.Component):
             self.retired.eq(retire.retired),
             self.compute_push.eq(retire.push_next),
             retire.i.payload.push_next.eq(insn.push_next),
+            self.data_lack.eq(~retire.empty & ~inp.o.valid & ~wgt.o.valid),
             engine.eq((is_wgt & wgt.i.ready) | (~is_wgt & inp.i.ready)),
         ]
 
@@ -100,6 +104,7 @@ class Load(wiring.Component):
                     starts.eq(~self.halt & (~head.pop_next | self.compute_available)),
                     self.idle.eq(retire.empty & ~(self.i.valid & starts)),
                     self.i.ready.eq(starts),
+                    self.token_lacks.eq(self.i.valid & ~starts),
                 ]
                 with m.If(self.i.valid & starts):
                     m.d.comb += self.compute_pop.eq(head.pop_next)
@@ -120,6 +125,9 @@ class Load(wiring.Component):
                 m.next = "Multiply-Extents"
 
             with m.State("Multiply-Extents"):
+                m.next = "Compare-End"
+
+            with m.State("Compare-End"):
                 m.next = "Check-Span"
 
             with m.State("Check-Span"):

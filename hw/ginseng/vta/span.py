@@ -15,7 +15,7 @@ _COUNT_BITS = 17
 class Span(wiring.Component):
     """Multiplies a transfer's extents, padding included, and compares its end with the depth.
 
-    ``insn`` is held; the outputs are right from two cycles after it changed on. One multiplier of
+    ``insn`` is held; the outputs are right from three cycles after it changed on. One multiplier of
     17 by 17 bits.
 
     Parameters
@@ -31,8 +31,10 @@ class Span(wiring.Component):
             {
                 #: In: the transfer.
                 "insn": In(MemInsn),
-                #: Out: elements, padding included.
+                #: Out: elements, padding included; right a cycle earlier.
                 "count": Out(2 * _COUNT_BITS),
+                #: Out: the first element behind it.
+                "end": Out(2 * _COUNT_BITS + 1),
                 #: Out: whether the last element is outside the scratchpad.
                 "outside": Out(1),
             }
@@ -43,19 +45,20 @@ class Span(wiring.Component):
 
         width, height = Signal(_COUNT_BITS), Signal(_COUNT_BITS)
         insn = self.insn
-        end = Signal(2 * _COUNT_BITS + 1)
 
         m.d.sync += [
             width.eq(insn.x_pad_0 + insn.x_size + insn.x_pad_1),
             height.eq(insn.y_pad_0 + insn.y_size + insn.y_pad_1),
             self.count.eq(width * height),
         ]
+        end = Signal.like(self.end)
         m.d.comb += end.eq(self.count + insn.sram_base)
+        m.d.sync += self.end.eq(end)
         with m.Switch(insn.memory):
             for memory in (Memory.UOP, Memory.WGT, Memory.INP):
                 with m.Case(memory):
-                    m.d.comb += self.outside.eq(end > self.config.depth(memory))
+                    m.d.sync += self.outside.eq(end > self.config.depth(memory))
             with m.Default():
-                m.d.comb += self.outside.eq(end > self.config.depth(Memory.ACC))
+                m.d.sync += self.outside.eq(end > self.config.depth(Memory.ACC))
 
         return m

@@ -90,7 +90,7 @@ class Beats(wiring.Component):
 class Store(wiring.Component):
     """Executes the store queue.
 
-    A store takes five cycles to be checked and begun; its elements are read while the bank is
+    A store takes six cycles to be checked and begun; its elements are read while the bank is
     free, up to one per cycle, and the next store begins when its last beat is taken. Stores
     complete, and push their tokens, in order.
 
@@ -135,6 +135,10 @@ class Store(wiring.Component):
                 "halt": In(1),
                 #: Out: an instruction completed.
                 "retired": Out(1),
+                #: Out: an instruction waits for its token; a beat waits for memory, or is given.
+                "token_lacks": Out(1),
+                "beat_waits": Out(1),
+                "beat_given": Out(1),
                 #: Out: nothing is under way, and the next instruction, if any, waits for a token.
                 "idle": Out(1),
                 #: Out: an illegal instruction was met; stays until reset.
@@ -174,6 +178,8 @@ class Store(wiring.Component):
             self.memory.beat.valid.eq(beats.o.valid),
             self.memory.beat.payload.eq(beats.o.payload.data),
             beats.o.ready.eq(self.memory.beat.ready),
+            self.beat_waits.eq(beats.o.valid & ~beats.o.ready),
+            self.beat_given.eq(beats.o.valid & beats.o.ready),
         ]
 
         # Elements are read as long as there is room for what is under way.
@@ -215,6 +221,7 @@ class Store(wiring.Component):
                     starts.eq(~self.halt & (~head.pop_prev | self.compute_available)),
                     self.idle.eq(retire.empty & ~(self.i.valid & starts)),
                     self.i.ready.eq(starts),
+                    self.token_lacks.eq(self.i.valid & ~starts),
                 ]
                 with m.If(self.i.valid & starts):
                     m.d.comb += self.compute_pop.eq(head.pop_prev)
@@ -235,6 +242,9 @@ class Store(wiring.Component):
                 m.next = "Multiply-Extents"
 
             with m.State("Multiply-Extents"):
+                m.next = "Compare-End"
+
+            with m.State("Compare-End"):
                 m.next = "Sample-Taint"
 
             with m.State("Sample-Taint"):
@@ -271,7 +281,7 @@ class Store(wiring.Component):
 
         m.d.comb += [
             self.hold_begin.eq(insn.sram_base),
-            self.hold_end.eq(insn.sram_base + span.count),
+            self.hold_end.eq(span.end),
         ]
 
         return m

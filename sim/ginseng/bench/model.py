@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ginseng.bench.build import Built, Waves, build
 from ginseng.bench.errors import BenchError, BusError
 from ginseng.bench.memory import Injection, MemoryModel, MemoryParameters
+from ginseng.bench.port import PortEvent, PortParameters, PortTiming
 from ginseng.isa.config import BusConfig
 
 __all__ = ["BusTraffic", "Model", "Pulses", "Sink", "Source"]
@@ -40,12 +41,16 @@ def _library(path: Path) -> Any:
         "sim_free": (None, [pointer]),
         "sim_cycle": (long, [pointer]),
         "sim_reset": (None, [pointer, word]),
-        "sim_run": (long, [pointer, long, number]),
+        "sim_run": (long, [pointer, long, ctypes.POINTER(word), word]),
         "sim_get": (None, [pointer, word, pointer]),
         "sim_set": (None, [pointer, word, text]),
         "sim_memory": (number, [pointer, text, ctypes.POINTER(MemoryParameters), pointer]),
         "sim_inject": (None, [pointer, word, long, word]),
         "sim_memory_state": (text, [pointer, ctypes.POINTER(long)]),
+        "sim_port": (number, [pointer, text, ctypes.POINTER(PortParameters)]),
+        "sim_port_event": (number, [pointer, ctypes.POINTER(PortEvent)]),
+        "sim_port_answer": (None, [pointer, word, long, text, long]),
+        "sim_port_expect": (None, [pointer, long, long]),
         "sim_stream": (number, [pointer, text, number, word, long]),
         "sim_feed": (None, [pointer, word, text, long]),
         "sim_items": (long, [pointer, word]),
@@ -66,10 +71,12 @@ class Model:
 
     Parameters
     ----------
-    component : wiring.Component
-        Not elaborated yet; or what `build` made of one.
+    design : wiring.Component, callable or Built
+        As of `build`, or what it returned.
     trace : Path or None
         Waveform file to write, ``.vcd`` or ``.fst``.
+    recipe : str or None
+        As of `build`.
 
     Raises
     ------
@@ -82,12 +89,14 @@ class Model:
 
     """
 
-    def __init__(self, component: Any, *, trace: Path | None = None) -> None:
+    def __init__(
+        self, design: Any, *, trace: Path | None = None, recipe: str | None = None
+    ) -> None:
         waves = Waves.NONE if trace is None else trace.suffix.lstrip(".")
         if waves not in Waves.NUMBERS:
             raise BenchError(f"A waveform file ends in .vcd or .fst, not {trace}")
         self.built: Final = (
-            component if isinstance(component, Built) else build(component, waves=waves)
+            design if isinstance(design, Built) else build(design, waves=waves, recipe=recipe)
         )
         self._number: Final = {name: n for n, name in enumerate(self.built.ports)}
         self._library: Final = _library(self.built.library)
@@ -142,10 +151,14 @@ class Model:
         """Hold the reset for some cycles, which do not count."""
         self._library.sim_reset(self._open(), _RESET_CYCLES)
 
-    def run(self, cycles: int, *, until: str | None = None) -> int:
-        """Run up to ``cycles`` cycles, until port ``until`` is not zero; return how many."""
-        stop = -1 if until is None else self._port(until)
-        return int(self._library.sim_run(self._open(), cycles, stop))
+    def run(self, cycles: int, *, until: Iterable[str] = ()) -> int:
+        """Run up to ``cycles`` cycles, until one of the ports ``until`` is not zero.
+
+        An event of a memory port that waits to be taken ends it too. Returns how many it ran.
+        """
+        stops = [self._port(name) for name in until]
+        array = (ctypes.c_uint32 * max(len(stops), 1))(*stops)
+        return int(self._library.sim_run(self._open(), cycles, array, len(stops)))
 
     def get(self, port: str) -> int:
         """Return a port's value."""
@@ -202,6 +215,29 @@ class Model:
         if violation:
             raise BusError(f"A rule of AXI was broken in {violation.decode()}")
         return BusTraffic(*counts)
+
+    def attach_port(self, prefix: str, bus: BusConfig, timing: PortTiming) -> None:
+        """Answer the memory port whose pins start with ``prefix``, forgetting who did before.
+
+        Its requests come as events that end `run`.
+        """
+        parameters = timing.parameters(bus)
+        if self._library.sim_port(self._open(), prefix.encode(), ctypes.byref(parameters)):
+            raise BenchError(f"Ports {prefix}* are no memory port")
+
+    def event(self) -> PortEvent | None:
+        """Take the oldest event of the memory port; its bytes live until the next is taken."""
+        event = PortEvent()
+        found = self._library.sim_port_event(self._open(), ctypes.byref(event))
+        return event if found else None
+
+    def answer(self, event: PortEvent, data: bytes) -> None:
+        """Give the bytes that a READ asked for."""
+        self._library.sim_port_answer(self._open(), event.client, event.number, data, len(data))
+
+    def expect(self, nbytes: int, sample: int) -> None:
+        """Say how many bytes the STORE brings, once ``sample`` loads have been verified."""
+        self._library.sim_port_expect(self._open(), nbytes, sample)
 
     def source(self, name: str, *, idle: float = 0.0, seed: int = 0) -> "Source":
         """Feed the stream ``name``, pausing with probability ``idle`` before each item."""

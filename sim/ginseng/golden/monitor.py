@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, Protocol, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -18,20 +18,54 @@ from ginseng.golden.keygen import (
     attestation_key,
     uds_register,
 )
-from ginseng.golden.port import Fatal
+from ginseng.golden.port import Fatal, MemoryPort
 from ginseng.golden.release import key_of, open_message, session_info
 from ginseng.golden.selftest import KnownAnswer, known_answers, require
 from ginseng.golden.tec import Tec
-from ginseng.golden.vta.core import Core
+from ginseng.golden.vta.core import Core, Counters
 from ginseng.golden.vta.schedule import Scheduler
-from ginseng.isa.config import SystemConfig
+from ginseng.isa.config import CoreConfig, SystemConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.formats import COMMITMENT_BYTES, MODEL_MONITOR_ROM, Pcr
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.mailbox import COMMANDS, Cause, Command, EventType, Refusal, State
 from ginseng.isa.table import KEY_SLOTS, TENSOR_ROW, Domain, SlotUse, Source
 
-__all__ = ["Monitor"]
+__all__ = ["CoreMaker", "Monitor", "ProgramCore"]
+
+
+class ProgramCore(Protocol):
+    """What the monitor asks of a core; `ginseng.golden.vta.Core` says what each does."""
+
+    @property
+    def counters(self) -> Counters:
+        """Of the last run."""
+        ...
+
+    def reset(self) -> None:
+        """Zero everything."""
+        ...
+
+    def clear(self) -> None:
+        """Zero INP, WGT and ACC."""
+        ...
+
+    def start(self, insn_base: int, count: int) -> None:
+        """Begin a program."""
+        ...
+
+    def run(self, scheduler: Scheduler | None = None) -> None:
+        """Run it to its FINISH, or raise Fatal."""
+        ...
+
+
+#: Makes a core of the protected build over a memory port.
+CoreMaker: TypeAlias = Callable[[CoreConfig, MemoryPort], ProgramCore]
+
+
+def _golden_core(config: CoreConfig, port: MemoryPort) -> Core:
+    return Core(config, port, strict_finish=True)
+
 
 #: What a command gives back.
 Answer: TypeAlias = tuple[Refusal, bytes]
@@ -56,7 +90,7 @@ class _Session:
     private: ec.EllipticCurvePrivateKey = field(repr=False)
     cnf: bytes
     tec: Tec
-    core: Core
+    core: ProgramCore
     slots: dict[int, tuple[SlotUse, bytes]] = field(default_factory=dict)
     loaded: set[int] = field(default_factory=set)
     info: bytes = b""
@@ -86,6 +120,9 @@ class Monitor:
         Order in which the core takes its steps; None is stream order.
     self_tests : sequence of KnownAnswer or None
         By default those of the build; a test plants a wrong one.
+    core : callable or None
+        Makes the core of a session out of its configuration and port; by default the golden one.
+        The gates take its place in a co-simulation.
     monitor_rom : bytes
         What PCR1 and the ladder measure; the ROM of the gates where they are compared.
 
@@ -110,6 +147,7 @@ class Monitor:
         lazy: bool = False,
         scheduler: Scheduler | None = None,
         self_tests: Sequence[KnownAnswer] | None = None,
+        core: CoreMaker | None = None,
         monitor_rom: bytes = MODEL_MONITOR_ROM,
     ) -> None:
         if config.tec is None:
@@ -131,6 +169,7 @@ class Monitor:
         self._dram: Final = dram
         self._lazy: Final = lazy
         self._scheduler: Final = scheduler
+        self._make_core: Final = core or _golden_core
         self._counters: dict[str, int] = {}
         self._attestation: Attestation | None = None
         self._session: _Session | None = None
@@ -256,7 +295,7 @@ class Monitor:
         cnf = public_bytes(private.public_key())
         tec = Tec(self.config, self._dram, lazy=self._lazy)
         tec.begin(self._keygen.key(self._key_bytes))
-        core = Core(self.config.core, tec, strict_finish=True)
+        core = self._make_core(self.config.core, tec)
         core.reset()
         self._registers.reset()
         self._extend(Pcr.CONFIGURATION, EventType.CONFIGURATION, 0, self.config.digest)

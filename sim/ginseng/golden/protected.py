@@ -4,7 +4,7 @@ from typing import Final
 
 from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, EntropySource, RandomSource
-from ginseng.golden.monitor import Monitor
+from ginseng.golden.monitor import CoreMaker, Monitor
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
 from ginseng.isa.config import SystemConfig
@@ -41,7 +41,7 @@ class ProtectedDevice:
         Survives a reset, as DRAM does.
     entropy : EntropySource or None
         By default bits of the operating system.
-    lazy, scheduler
+    lazy, scheduler, core
         As of `Monitor`.
 
     Raises
@@ -66,6 +66,7 @@ class ProtectedDevice:
         entropy: EntropySource | None = None,
         lazy: bool = False,
         scheduler: Scheduler | None = None,
+        core: CoreMaker | None = None,
     ) -> None:
         self.config: Final = config
         self.dram: Final = Dram(config.bus.window_base, config.bus.window_bytes)
@@ -73,6 +74,7 @@ class ProtectedDevice:
         self._entropy: Final = RandomSource() if entropy is None else entropy
         self._lazy: Final = lazy
         self._scheduler: Final = scheduler
+        self._core: Final = core
         self._map: Final = register_map(config)
         self._boot()
 
@@ -121,6 +123,7 @@ class ProtectedDevice:
             entropy=self._entropy,
             lazy=self._lazy,
             scheduler=self._scheduler,
+            core=self._core,
         )
         self._argument = bytearray(ARGUMENT_BYTES)
         self._result = b""

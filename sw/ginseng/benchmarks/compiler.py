@@ -1,44 +1,122 @@
-"""What the compiler makes of networks, how long it takes, and whether the device agrees."""
+"""What the compiler makes of networks, how long it takes, and whether the device agrees.
 
+Each network is measured in a process of its own (``python -m ginseng.benchmarks.compiler NAME``),
+so that its peak of memory is its own and nothing of an earlier one is warm.
+"""
+
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from resource import RUSAGE_SELF, getrusage
+from collections.abc import Callable, Sequence
+from math import log10
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from onnx.reference import ReferenceEvaluator
+from numpy.typing import NDArray
 
-from ginseng.benchmarks.networks import Network, digits, residual
-from ginseng.benchmarks.reference import evaluate
-from ginseng.compiler import CompiledModel, compile_model
-from ginseng.driver import open_board
+from ginseng.benchmarks.errors import BenchmarkError, MissingPackageError
+from ginseng.benchmarks.networks import NETWORKS, Network
+from ginseng.benchmarks.session_cost import setup_cost
+from ginseng.compiler import CompiledModel, CompilerError, compile_model
+from ginseng.compiler.reference import evaluate
+from ginseng.driver import DriverError, open_board
 from ginseng.isa.config import SystemConfig
 from ginseng.program import dumps
 from ginseng.secureos import local_session
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_network"]
 
-_NETWORKS: Final = (digits, residual)
+#: Exit status of a process whose network needs a package that is not installed.
+_MISSING: Final = 3
+#: Clocks at which cycles are shown as time: what small and large FPGAs reach.
+_CLOCKS_MHZ: Final = (100, 250)
 
 
-def measure(progress: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """Compile each network, run its samples protected on the model board, and compare.
+def measure(
+    names: Sequence[str] = (), progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Measure networks, each in a process of its own.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `NETWORKS`; by default all.
+    progress : callable or None
+        Gets a line of text now and then.
 
     Returns
     -------
     dict
-        ``{"networks": [...]}``; ``seconds`` and ``peak_mb`` are of compilation (the peak is the
-        process's so far), ``rows`` of the tensor table, ``bytes`` of the file, ``cycles`` and
-        ``utilisation`` modelled with protection, ``bit_exact`` against NumPy, accuracies where
-        samples have labels.
+        ``{"networks": [row, ...], "left_out": [{"name", "reason"}, ...]}``: rows as
+        `measure_network` returns them, and networks nobody named whose package is not installed.
+
+    Raises
+    ------
+    BenchmarkError
+        If there is no network of a name, or one cannot be measured.
 
     """
-    return {"networks": [_measure(make(), progress or (lambda _: None)) for make in _NETWORKS]}
+    unknown = [name for name in names if name not in NETWORKS]
+    if unknown:
+        raise BenchmarkError(f"There is no network {unknown[0]}; there are {', '.join(NETWORKS)}")
+    say = progress or (lambda _: None)
+    rows, left_out = [], []
+    for name in names or NETWORKS:
+        try:
+            row = _in_process(name, say)
+        except MissingPackageError as error:
+            if names:
+                raise
+            left_out.append({"name": name, "reason": str(error)})
+            continue
+        rows.append(row)
+        verdict = "bit-exact" if row["bit_exact"] else "NOT BIT-EXACT"
+        say(f"{name}: {row['seconds']:.0f} s, {row['cycles']:,} cycles, {verdict}")
+    return {"networks": rows, "left_out": left_out}
 
 
-def _measure(network: Network, progress: Callable[[str], None]) -> dict[str, Any]:
+def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "ginseng.benchmarks.compiler", name]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        last = ""
+        for line in child.stderr:
+            last = line.strip() or last
+            say(line.rstrip())
+        output = child.stdout.read()
+    if child.returncode == _MISSING:
+        raise MissingPackageError(last)
+    if child.returncode:
+        raise BenchmarkError(f"Network {name} cannot be measured: {last}")
+    row: dict[str, Any] = json.loads(output)
+    return row
+
+
+def measure_network(network: Network, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Compile a network, run its samples through a protected session, and compare.
+
+    The session is one of the model board: attested, sealed, every transfer encrypted.
+
+    Returns
+    -------
+    dict
+        ``seconds`` of compilation and those that the processor spent on it (``cpu_seconds``, which
+        a busy machine does not lengthen), ``peak_mb`` of this process until then; ``rows`` of the
+        tensor table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead``
+        of protection, all modelled; milliseconds and images per second at two clocks;
+        ``setup_bytes`` and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images``
+        they are a tenth of the whole; ``samples`` that ran, whether they are ``bit_exact`` against
+        NumPy, signal to noise of the device's outputs against the float network's in ``snr_db``,
+        and the accuracies of both where samples have labels.
+
+    """
     config = SystemConfig()
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     compiled = compile_model(
         network.model,
         {network.input: network.calibration},
@@ -46,30 +124,54 @@ def _measure(network: Network, progress: Callable[[str], None]) -> dict[str, Any
         name=network.name,
         progress=progress,
     )
-    seconds = time.perf_counter() - start
-    peak = getrusage(RUSAGE_SELF).ru_maxrss / 1024
-    progress(f"runs {len(network.samples)} samples of {network.name}")
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
+    peak = _peak_mb()
+    progress(f"{network.name}: runs {len(network.samples)} samples")
     outputs, exact = _run(network, compiled, config)
-    layers = compiled.program.layers
-    cycles = sum(layer.cycles_protected for layer in layers)
+    program = compiled.program
+    macs = sum(layer.macs for layer in program.layers)
+    cycles = sum(layer.cycles_protected for layer in program.layers)
+    setup = setup_cost(program)
+    times = {}
+    for clock in _CLOCKS_MHZ:
+        times[f"ms_{clock}_mhz"] = cycles / clock / 1e3
+        times[f"images_per_second_{clock}_mhz"] = clock * 1e6 / cycles
     return {
         "name": network.name,
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "peak_mb": peak,
-        "rows": len(compiled.program.tensors),
-        "bytes": len(dumps(compiled.program)),
+        "rows": len(program.tensors),
+        "bytes": len(dumps(program)),
+        "macs": macs,
         "cycles": cycles,
-        "utilisation": sum(layer.macs for layer in layers) / (cycles * config.core.macs),
-        "overhead": cycles / sum(layer.cycles_plain for layer in layers) - 1,
+        "utilisation": macs / (cycles * config.core.macs),
+        "overhead": cycles / sum(layer.cycles_plain for layer in program.layers) - 1,
+        **times,
+        "setup_bytes": setup.nbytes,
+        "setup_cycles": setup.cycles,
+        "setup_images": setup.images(cycles),
+        "samples": len(network.samples),
         "bit_exact": exact,
-        "accuracy_float": _accuracy(network, _float(network)),
+        "snr_db": _decibels(network.results, outputs),
+        "accuracy_float": _accuracy(network, network.results),
         "accuracy_device": _accuracy(network, outputs),
     }
 
 
+def _peak_mb() -> float:
+    """Return the most memory that this program has held, in MiB.
+
+    Not getrusage's: that of a child begins with what its parent held at the fork.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kib) / 1024
+
+
 def _run(
     network: Network, compiled: CompiledModel, config: SystemConfig
-) -> tuple[np.ndarray[Any, Any], bool]:
+) -> tuple[NDArray[np.float32], bool]:
     """Return what the protected device gave, and whether NumPy says the same."""
     (given,), (result,) = compiled.program.inputs, compiled.program.outputs
     with (
@@ -83,18 +185,31 @@ def _run(
     return outputs, bool(np.array_equal(outputs, expected))
 
 
-def _float(network: Network) -> np.ndarray[Any, Any]:
-    """Return the float model's outputs, evaluated by onnx itself."""
-    if network.labels is None:
-        return np.empty(0)
-    evaluator = ReferenceEvaluator(network.model)
-    outputs = [
-        np.asarray(evaluator.run(["logits"], {network.input: x[None]})) for x in network.samples
-    ]
-    return np.concatenate([output[0] for output in outputs])
+def _decibels(exact: NDArray[np.float32], got: NDArray[np.float32]) -> float | None:
+    """Return signal over noise, None without noise."""
+    noise = float(np.square(got - exact, dtype=np.float64).sum())
+    signal = float(np.square(exact, dtype=np.float64).sum())
+    return 10 * log10(signal / noise) if noise else None
 
 
-def _accuracy(network: Network, outputs: np.ndarray[Any, Any]) -> float | None:
+def _accuracy(network: Network, outputs: NDArray[np.float32]) -> float | None:
     if network.labels is None:
         return None
     return float(np.mean(outputs.argmax(1) == network.labels))
+
+
+def _main(name: str) -> None:
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    try:
+        json.dump(measure_network(NETWORKS[name](), say), sys.stdout)
+    except MissingPackageError as error:
+        say(str(error))
+        sys.exit(_MISSING)
+    except (BenchmarkError, CompilerError, DriverError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

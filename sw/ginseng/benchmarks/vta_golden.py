@@ -1,16 +1,16 @@
 """How many multiply-accumulates a second the golden core does on GEMM of real layers."""
 
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
+from ginseng.benchmarks.vta_layers import RESNET18, ConvLayer
 from ginseng.golden.dram import Dram
 from ginseng.golden.plain import PlainPort
 from ginseng.golden.vta import Core
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, UOP_BYTES, Opcode, instruction_set
 
-__all__ = ["LAYERS", "ConvLayer", "measure"]
+__all__ = ["LAYERS", "measure"]
 
 #: GEMM instructions per timed program.
 _REPEATS: Final = 16
@@ -20,24 +20,8 @@ _RUNS: Final = 3
 _LEAST_ROWS: Final = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvLayer:
-    """A convolution of ResNet-18; extents in pixels of the square output, and in channels."""
-
-    name: str
-    pixels: int
-    channels_in: int
-    channels_out: int
-    kernel: int = 3
-    stride: int = 1
-
-
 #: One layer of each kind: many pixels, many channels, and a stride.
-LAYERS: Final = (
-    ConvLayer(name="C2", pixels=56, channels_in=64, channels_out=64),
-    ConvLayer(name="C5", pixels=28, channels_in=128, channels_out=128),
-    ConvLayer(name="C9", pixels=14, channels_in=256, channels_out=512, stride=2),
-)
+LAYERS: Final = tuple(layer for layer in RESNET18 if layer.name in ("C2", "C5", "C9"))
 
 
 def measure(config: CoreConfig | None = None) -> dict[str, Any]:

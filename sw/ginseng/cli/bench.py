@@ -1,6 +1,7 @@
 """`ginseng bench`: the measured numbers."""
 
-from typing import Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -10,13 +11,25 @@ from ginseng.cli.output import JsonOption, Output
 __all__ = ["application"]
 
 _PLANNED: Final = {
-    "vta": "the core in gates",
     "tec": "the tensor encryption core in gates",
     "myelin": "differentially private training",
     "sterling": "the data marketplace",
 }
 
 
+#: The tables of `ginseng bench compiler`, each of columns that fit a line.
+_COMPILER: Final = {
+    "Compilation": ("seconds", "cpu_seconds", "peak_mb", "rows", "bytes"),
+    "Modelled, with protection": ("macs", "cycles", "utilisation", "overhead"),
+    "At two clocks": (
+        "ms_100_mhz",
+        "images_per_second_100_mhz",
+        "ms_250_mhz",
+        "images_per_second_250_mhz",
+    ),
+    "Set-up of a session": ("setup_bytes", "setup_cycles", "setup_images"),
+    "Run": ("samples", "bit_exact", "snr_db", "accuracy_float", "accuracy_device"),
+}
 #: Columns that fit a terminal of 80 characters.
 _WIDE: Final = 6
 
@@ -47,13 +60,20 @@ def application() -> typer.Typer:
     app = typer.Typer(help="Measure; each subcommand prints JSON on demand.", no_args_is_help=True)
 
     @app.command("compiler")
-    def compiler(as_json: JsonOption = False) -> None:
-        """Compile and run small networks: time, memory, rows, cycles, exactness, accuracy."""
+    def compiler(
+        network: Annotated[
+            list[str] | None, typer.Option(help="Only this one; may be repeated.")
+        ] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Compile and run networks: time, memory, rows, cycles, exactness, accuracy."""
         from ginseng.benchmarks import compiler as subject
 
         output = Output(as_json)
-        document = subject.measure(progress=output.say)
-        _rows(output, "Compiler", document["networks"])
+        document = subject.measure(network or (), progress=output.say)
+        for title, columns in _COMPILER.items():
+            rows = [{c: row[c] for c in ("name", *columns)} for row in document["networks"]]
+            _rows(output, title, rows)
         output.document(document)
         if not all(network["bit_exact"] for network in document["networks"]):
             raise typer.Exit(1)
@@ -74,9 +94,76 @@ def application() -> typer.Typer:
                     _rows(output, f"{title}: {name}", rows)
         output.document(document)
 
+    app.command("vta")(_vta)
     for name, what in _PLANNED.items():
         _plan(app, name, what)
     return app
+
+
+def _vta(
+    as_json: JsonOption = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where the roofline goes, as PNG (needs ginseng[plot]).")
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option("--layer", help="Only this layer, C2 to C11; repeat it.")
+    ] = None,
+) -> None:
+    """Run ResNet-18 C2 to C11 on the gates in Verilator: cycles, utilisation, stalls, bytes."""
+    try:
+        from ginseng.benchmarks.vta import measure
+        from ginseng.benchmarks.vta_plot import roofline
+    except ModuleNotFoundError as error:
+        raise UsageError(f"This needs {error.name}; pip install 'ginseng[rtl,demo]'") from None
+
+    output = Output(as_json)
+    if plot is not None:
+        # Before minutes of simulation, not after.
+        draw = roofline(plot)
+    document = measure(layers=layers or (), progress=output.note)
+    for run in document["runs"]:
+        rows = [
+            (
+                row["name"],
+                row["count"],
+                f"{row['cycles']:,}",
+                f"{100 * row['utilisation']:.1f} %",
+                f"{row['bytes']:,}",
+                f"{100 * row['predicted_error']:+.1f} %",
+            )
+            for row in run["layers"]
+        ]
+        columns = ("layer", "count", "cycles", "MACs busy", "bytes", "model's error")
+        output.table(f"The {run['memory']} memory: {run['total_cycles']:,} cycles", columns, rows)
+        _counters(output, run)
+    units = document["units"]
+    output.table(
+        f"Units alone, over the {document['memory']} memory",
+        ("unit", "cycles", "ideal", "of ideal"),
+        (
+            (u["name"], f"{u['cycles']:,}", f"{u['ideal']:,}", f"{100 * u['efficiency']:.1f} %")
+            for u in units
+        ),
+    )
+    output.say(
+        f"simulated {document['sim_cycles_per_second']:,.0f} cycles a second, "
+        f"{document['sim_cycles_per_cpu_second']:,.0f} a second of the processor"
+    )
+    if plot is not None:
+        draw(document)
+        output.say(f"wrote {plot}")
+    output.document(document)
+
+
+def _counters(output: Output, run: dict[str, Any]) -> None:
+    """Show what the device counted, one counter per line."""
+    layers = run["layers"]
+    names = [name for name in layers[0]["counters"] if name != "cycles"]
+    output.table(
+        f"What the device counted over the {run['memory']} memory",
+        ("counter", *(row["name"] for row in layers)),
+        ([name, *(f"{row['counters'][name]:,}" for row in layers)] for name in names),
+    )
 
 
 def _plan(app: typer.Typer, name: str, what: str) -> None:

@@ -1,15 +1,21 @@
-"""Runs the float network on TVM and notes the range of every value."""
+"""Runs the float network on TVM and notes what every value looks like."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
-from ginseng.compiler.importer import Imported, first_line, quiet
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.importer import Imported
+from ginseng.compiler.importers.source import first_line, quiet
 
-__all__ = ["calibrate", "check_samples"]
+__all__ = ["FloatRun", "ProgressBar", "calibrate", "check_samples", "each_sample"]
+
+#: Opens a progress bar with a label and a number of steps; its value is called once per step.
+ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
 
 
 def check_samples(
@@ -53,44 +59,90 @@ def check_samples(
     return samples
 
 
-def calibrate(
-    imported: Imported,
-    samples: Mapping[str, NDArray[np.float32]],
-    values: Sequence[str],
-    *,
-    progress: Callable[[str], None],
-) -> dict[str, tuple[float, float]]:
-    """Return the least and greatest element of each of ``values`` over all samples.
+class FloatRun:
+    """The float network on TVM (CPU), with every value among its results.
+
+    Parameters
+    ----------
+    imported : Imported
+    values : sequence of str
+        Which values to return.
 
     Raises
     ------
     CompilerError
-        If TVM cannot compile or run the float network.
+        If TVM cannot compile it.
 
     """
-    ranges = {name: (float(samples[name].min()), float(samples[name].max())) for name in samples}
-    wanted = [name for name in values if name not in ranges]
-    try:
-        with quiet():
-            run = _executable(imported, wanted)
-            count = len(next(iter(samples.values())))
-            for n in range(count):
-                results = run([samples[name][n : n + 1] for name in imported.network.inputs])
-                for name, array in zip(wanted, results, strict=True):
-                    low, high = ranges.get(name, (np.inf, -np.inf))
-                    ranges[name] = (
-                        _least(low, float(array.min())),
-                        -_least(-high, -float(array.max())),
-                    )
-    except Exception as error:
-        raise CompilerError(f"TVM cannot run the float network: {first_line(error)}") from None
-    progress(f"calibrated {len(ranges)} values on {count} samples")
-    return ranges
+
+    def __init__(self, imported: Imported, values: Sequence[str]) -> None:
+        self._inputs: Final = tuple(imported.inputs)
+        # What the owner does to an input comes before what the network sees of it.
+        steps, self._packings = imported.network.steps, imported.network.packings
+        given = {name for name in self._inputs if name not in steps}
+        wanted = dict.fromkeys((*self._inputs, *values))
+        self._wanted: Final = [value for value in wanted if value not in given]
+        try:
+            with quiet():
+                self._run: Final = _executable(imported, self._wanted)
+        except Exception as error:
+            raise _failed(error) from None
+
+    def __call__(self, sample: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Return inputs and values of one sample, ``(1, *shape)``, by name.
+
+        Raises
+        ------
+        CompilerError
+            If TVM cannot run it.
+
+        """
+        given = [sample[name] for name in self._inputs]
+        try:
+            with quiet():
+                results = self._run(given)
+        except Exception as error:
+            raise _failed(error) from None
+        names = (*self._inputs, *self._wanted)
+        seen = dict(zip(names, (*given, *results), strict=True))
+        return seen | {name: step(seen[name]) for name, step in self._packings.items()}
 
 
-def _least(one: float, other: float) -> float:
-    """Return the lesser; NaN if either is."""
-    return other if other < one or other != other else one
+def _failed(error: Exception) -> CompilerError:
+    return CompilerError(f"TVM cannot run the float network: {first_line(error)}")
+
+
+def each_sample(
+    samples: Mapping[str, NDArray[np.float32]], label: str, bar: ProgressBar | None
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield one sample after the other, each ``(1, *shape)``, and move the bar."""
+    count = len(next(iter(samples.values())))
+    with nullcontext() if bar is None else bar(label, count) as step:
+        for n in range(count):
+            yield {name: array[n : n + 1] for name, array in samples.items()}
+            if step is not None:
+                step()
+
+
+def calibrate(
+    run: FloatRun,
+    samples: Mapping[str, NDArray[np.float32]],
+    *,
+    bar: ProgressBar | None = None,
+) -> dict[str, Histogram]:
+    """Return what is seen of each value over all samples, in memory of a fixed size.
+
+    Raises
+    ------
+    CompilerError
+        If TVM cannot run the float network.
+
+    """
+    seen: dict[str, Histogram] = {}
+    for sample in each_sample(samples, "calibrating", bar):
+        for name, array in run(sample).items():
+            seen.setdefault(name, Histogram()).add(array)
+    return seen
 
 
 def _executable(

@@ -7,18 +7,39 @@ turns calls into `FloatNode` objects, or folds them into the node that they foll
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.slope import Slope
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.quantise import Scales
 
-__all__ = ["Call", "FloatNode", "LinearFloatNode", "Network", "Operator"]
+__all__ = ["Call", "FloatNode", "Grid", "LinearFloatNode", "Network", "Operator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What the integers of a value mean: as in `ginseng.compiler.graph.Value`."""
+
+    shift: int
+    mantissa: int
+    zero: int
+
+    @classmethod
+    def of(cls, scale: float, zero: int) -> Self:
+        """Return the grid whose step is exactly ``scale``, which is positive and finite."""
+        ratio = Fraction(scale)
+        shift, mantissa = ratio.denominator.bit_length() - 1, ratio.numerator
+        while mantissa % 2 == 0:
+            mantissa, shift = mantissa // 2, shift - 1
+        return cls(shift=shift, mantissa=mantissa, zero=zero)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +62,9 @@ class Call:
         Of the result, the batch of 1 included.
     attributes : mapping of str to object
         Plain Python; sequences are tuples.
+    steps : mapping of int to array
+        For each argument that the model gives as integers (a constant with a DequantizeLinear)
+        what one step of each of its elements means, in the shape of the argument.
 
     """
 
@@ -51,6 +75,7 @@ class Call:
     args: tuple[Any, ...]
     shape: tuple[int, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
     def attr(self, name: str) -> Any:
         """Return an attribute, None if the call has none of this name."""
@@ -92,14 +117,49 @@ class FloatNode(ABC):
         Of one sample.
     clip : tuple of float or None
         Bounds of the activation that was absorbed.
+    slope : tuple of float or None
+        Of the leaky rectifier that was absorbed before those bounds: one for all channels, or one
+        for each.
 
     """
+
+    #: Whether a leaky rectifier can become part of it.
+    bends: ClassVar[bool] = False
 
     name: str
     inputs: list[str]
     output: str
     shape: tuple[int, ...]
     clip: tuple[float, float] | None = None
+    slope: tuple[float, ...] | None = None
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Values that should have one scale, if the compiler chooses it."""
+        return ()
+
+    def integer_slope(self, output: Value) -> Slope | None:
+        """Return the absorbed rectifier in integers of ``output``.
+
+        Raises
+        ------
+        CompilerError
+            If their zero point is not 0, where the core bends.
+
+        """
+        if self.slope is None:
+            return None
+        if output.zero:
+            raise CompilerError(
+                f"Node {self.name}: it is a leaky rectifier, and the zero point of its result is "
+                f"{output.zero}, not 0; quantise the activations of the model symmetrically"
+            )
+        return Slope.nearest(self.slope)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether no activation was absorbed yet."""
+        return self.clip is None and self.slope is None
 
     def absorb_clip(self, lo: float, hi: float) -> None:
         """Make an activation part of this node."""
@@ -121,11 +181,17 @@ class LinearFloatNode(FloatNode):
         Output channels first.
     bias : float64 array
         One number per output channel.
+    steps : float64 array or None
+        What one step of the weights of each output channel means, if the model is quantised
+        already.
 
     """
 
+    bends = True
+
     weight: NDArray[np.float64] = field(repr=False)
     bias: NDArray[np.float64] = field(repr=False)
+    steps: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def absorb_affine(self, operator: str, constant: NDArray[np.float64]) -> None:
         """Fold ``result op constant`` into weights and bias."""
@@ -172,6 +238,19 @@ class Network:
         Every live call in order.
     outputs : sequence of str
 
+    Attributes
+    ----------
+    nodes : list of FloatNode
+    steps : dict of str to tuple of OwnerStep
+        What the owner does to inputs before, and to outputs after.
+    packings : dict of str to OwnerStep
+        How the owner packs inputs, after all other steps.
+    images : dict of str to tuple of int
+        Channels, height and width of inputs that the model takes flattened.
+    grids : dict of str to Grid
+        Of the values that the model itself quantises, and of all that it dequantises; empty if it
+        leaves that to the compiler.
+
     """
 
     def __init__(
@@ -185,22 +264,44 @@ class Network:
         self.inputs = dict(inputs)
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
+        self.grids: dict[str, Grid] = {}
+        self.steps: dict[str, tuple[OwnerStep, ...]] = {}
+        self.packings: dict[str, OwnerStep] = {}
+        self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
         for value in (*outputs, *(a for c in calls for a in c.args if isinstance(a, str))):
             self._uses[value] = self._uses.get(value, 0) + 1
         self._producers: dict[str, FloatNode] = {}
         self._aliases: dict[str, str] = {}
+        self._fixed: set[str] = set()
 
     def shape(self, value: str) -> tuple[int, ...]:
         """Return the shape of a value, batch included."""
         return self._shapes[value]
+
+    def is_read_once(self, value: str) -> bool:
+        """Return whether nothing but one call uses ``value``."""
+        return self._uses[value] == 1
 
     def resolve(self, value: str) -> str:
         """Return the value that ``value`` is another name for."""
         while value in self._aliases:
             value = self._aliases[value]
         return value
+
+    def is_flattened(self, value: str) -> bool:
+        """Return whether ``value`` is an image of more than one pixel by another name."""
+        shape = self._shapes[self.resolve(value)]
+        return len(self._shapes[value]) == 2 and max(shape[2:], default=1) > 1
+
+    def is_dequantised(self, value: str) -> bool:
+        """Return whether ``value`` is made of integers, not of the floats before quantisation."""
+        while value in self._aliases:
+            if value in self.grids:
+                return True
+            value = self._aliases[value]
+        return False
 
     def alias(self, value: str, other: str) -> None:
         """Make ``value`` another name for ``other``."""
@@ -211,12 +312,32 @@ class Network:
         return self._producers.get(self.resolve(value))
 
     def sole_producer(self, value: str) -> FloatNode | None:
-        """Return the node that makes ``value`` if nothing but one call uses it."""
-        while self._uses[value] == 1:
+        """Return the node that makes ``value`` if nothing but one call uses it.
+
+        None also if the value is fixed: a node must not fold into what made it.
+        """
+        while self._uses[value] == 1 and value not in self._fixed:
             if value not in self._aliases:
                 return self._producers.get(value)
             value = self._aliases[value]
         return None
+
+    def sole_input(self, value: str) -> str | None:
+        """Return the input of the network that ``value`` is if one call uses it, None else."""
+        while self._uses[value] == 1:
+            if value not in self._aliases:
+                return value if value in self.inputs else None
+            value = self._aliases[value]
+        return None
+
+    def pack(self, name: str, step: OwnerStep) -> None:
+        """Let the owner pack an input."""
+        self.packings[name] = step
+        self.inputs[name] = self._shapes[name] = (1, *step.after)
+
+    def fix(self, value: str) -> None:
+        """Let nothing more fold into what makes ``value``."""
+        self._fixed.add(value)
 
     def rename(self, node: FloatNode, call: Call) -> None:
         """Let ``call``, folded into ``node``, be what the node now makes."""
@@ -225,6 +346,11 @@ class Network:
         node.output = call.output
         self._producers[call.output] = node
 
+    def drop(self, node: FloatNode) -> None:
+        """Remove a node that the only reader of its result does without."""
+        self.nodes.remove(node)
+        del self._producers[node.output]
+
     def _unique(self, name: str) -> str:
         """Return ``name``, with a number if a node has it already."""
         taken = {node.name for node in self.nodes}
@@ -232,6 +358,22 @@ class Network:
         while unique in taken:
             unique, n = f"{name}.{n}", n + 1
         return unique
+
+    def expose(self) -> None:
+        """Call the values that leave the network what the model calls its outputs."""
+        for output in self.outputs:
+            inner = self.resolve(output)
+            node = self._producers.get(inner)
+            if inner == output or node is None or inner in self.outputs:
+                continue
+            del self._aliases[output]
+            self._aliases[inner] = output
+            self._producers[output] = self._producers.pop(inner)
+            node.output = output
+            for reader in self.nodes:
+                reader.inputs = [output if value == inner else value for value in reader.inputs]
+            if inner in self.grids:
+                self.grids[output] = self.grids.pop(inner)
 
     def recognise(self, call: Call, operators: Sequence[Operator]) -> None:
         """Let the first operator that can take ``call``.
@@ -252,6 +394,8 @@ class Network:
                 node.name = self._unique(node.name)
                 self.nodes.append(node)
                 self._producers[node.output] = node
+                if isinstance(node, LinearFloatNode) and call.op in _OUTPUT_AXIS:
+                    node.steps = _per_output(call, len(node.weight))
             if node is not None or known != (
                 len(self._producers),
                 len(self._aliases),
@@ -261,5 +405,32 @@ class Network:
         supported = sorted({o.name for o in operators})
         raise call.refuse(
             f"the core cannot do {call.op.removeprefix('relax.')}; supported are "
-            f"{', '.join(supported)}: leave it out of the model or do it on the owner's side"
+            f"{', '.join(supported)}: leave it out of the model or, if it is "
+            "first or last, do it on the owner's side (--owner-side)"
         )
+
+
+#: Which axis of the weights are output channels, in the order of the table's linear operators.
+_OUTPUT_AXIS: Final = {"relax.nn.conv2d": 0, "relax.matmul": 1, "relax.nn.conv2d_transpose": 1}
+
+
+def _per_output(call: Call, outputs: int) -> NDArray[np.float64] | None:
+    """Return the step of the weights of each output channel, None if they are floats.
+
+    Raises
+    ------
+    CompilerError
+        If it differs within a channel.
+
+    """
+    if 1 not in call.steps:
+        return None
+    steps = np.moveaxis(call.steps[1], _OUTPUT_AXIS[call.op], 0)
+    steps = steps.reshape(len(steps), -1)
+    if (steps != steps[:, :1]).any():
+        raise call.refuse(
+            "its weights have more than one scale for an output channel; quantise them per tensor "
+            "or per output channel"
+        )
+    # Groups of a transposed convolution share their scales.
+    return np.tile(steps[:, 0], outputs // len(steps))

@@ -1,8 +1,8 @@
-"""Power-of-two scales from ranges, and the integer graph they give."""
+"""Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import floor, log2
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
-from ginseng.compiler.graph import INT8, Graph, Value
+from ginseng.compiler.graph import ACC_LIMIT, Graph, Value
+from ginseng.compiler.histogram import Histogram
+from ginseng.compiler.methods import calibration_method
+from ginseng.compiler.rescale import SHIFT_LIMIT, Rescale, sum_bounds
+from ginseng.compiler.weights import WeightScales, quantise_weights, weight_shifts
 
-__all__ = ["Linear", "Scales", "linear_scales", "min_max_shift", "quantise_network"]
+__all__ = ["Linear", "Scales", "clipped", "integer_graph", "linear_scales"]
 
-#: Shifts beyond are those of constants that are zero but for rounding.
-_SHIFTS: Final = (-24, 31)
-#: A right shift is one ALU immediate of at most 31.
-_REQUANTISE_LIMIT: Final = 31
 #: Biases keep below this, so that weights and rounding have room beside them in int32.
 _BIAS_LIMIT: Final = 1 << 30
+#: Beyond every shift of weights.
+_FINEST: Final = 64
 
-#: Chooses a shift from the least and greatest value that calibration saw.
-ShiftRule = Callable[[float, float], int]
 
+@dataclass(frozen=True)
+class Linear:
+    """Integer parameters of a convolution or dense layer."""
 
-def min_max_shift(lo: float, hi: float) -> int:
-    """Return the greatest shift at which neither end of the range saturates."""
-    magnitude = max(abs(lo), abs(hi))
-    if magnitude == 0:
-        return INT8[1].bit_length()
-    shift = floor(log2((INT8[1] + 0.5) / magnitude))
-    return min(max(shift, _SHIFTS[0]), _SHIFTS[1])
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    rescale: Rescale
+    output: Value
 
 
 class Scales:
@@ -39,18 +39,32 @@ class Scales:
 
     Parameters
     ----------
-    ranges : mapping of str to tuple of float
-        Least and greatest element of each value, from calibration.
-    rule : callable
-        How a range becomes a shift.
+    seen : mapping of str to Histogram
+        What calibration saw of each value.
+    method : str
+        How that becomes a shift (`calibration_method`).
+    weights : str
+        How many scales weights have (`WeightScales`).
+
+    Raises
+    ------
+    CompilerError
+        If there is no such method or choice.
 
     """
 
     def __init__(
-        self, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
+        self, seen: Mapping[str, Histogram], method: str = "minmax", weights: str = "auto"
     ) -> None:
-        self._ranges: Final = ranges
-        self._rule: Final = rule
+        self._seen: Final = seen
+        self._rule: Final = calibration_method(method)
+        self._weights: Final = WeightScales.parse(weights)
+        self._tied: Final[dict[str, set[str]]] = {}
+
+    def tie(self, values: Sequence[str]) -> None:
+        """Give ``values``, and what they are tied to already, one shift: the coarsest of theirs."""
+        group = {other for value in values for other in self._tied.get(value, {value})}
+        self._tied.update(dict.fromkeys(group, group))
 
     def shift(self, value: str) -> int:
         """Return the shift of a value.
@@ -61,33 +75,49 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        lo, hi = self._ranges[value]
-        if not np.isfinite([lo, hi]).all():
-            raise CompilerError(
-                f"Value {value} is not finite on the calibration data; check model and data"
-            )
-        return self._rule(lo, hi)
+        shifts = []
+        for name in self._tied.get(value, {value}):
+            seen = self._seen[name]
+            if not np.isfinite([seen.lo, seen.hi]).all():
+                raise CompilerError(
+                    f"Value {name} is not finite on the calibration data; check model and data"
+                )
+            shifts.append(self._rule(seen))
+        return min(shifts)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
         shift = self.shift(node.output)
         shift = shift if limit is None else min(shift, limit)
-        return _clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
+        return clipped(node, Value(name=node.output, shape=node.shape, shift=shift))
 
     def inherit(self, node: FloatNode, source: Value) -> Value:
         """Return the output of ``node`` in the scale and range of its input ``source``."""
-        value = Value(
-            name=node.output, shape=node.shape, shift=source.shift, lo=source.lo, hi=source.hi
-        )
-        return _clipped(node, value)
+        return clipped(node, replace(source, name=node.output, shape=node.shape))
+
+    def keeps(self, node: FloatNode, source: Value) -> bool:
+        """Return whether the output of ``node`` can have the scale of its input ``source``."""
+        return True
+
+    def input(self, name: str, shape: tuple[int, ...]) -> Value:
+        """Return an input of the network."""
+        return Value(name=name, shape=shape, shift=self.shift(name))
+
+    def weights(self, weight: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the shift of a layer's weights, or one for each output channel."""
+        return weight_shifts(weight, self._weights)
+
+    def linear(self, node: LinearFloatNode, source: Value) -> Linear:
+        """Return the integer parameters of ``node``, which reads ``source``."""
+        return linear_scales(node, source, self)
 
 
-def _clipped(node: FloatNode, value: Value) -> Value:
+def clipped(node: FloatNode, value: Value) -> Value:
     """Return ``value`` with the bounds of the node's activation as integers."""
     if node.clip is None:
         return value
     lo, hi = (
-        int(np.clip(np.rint(np.ldexp(bound, value.shift)), value.lo, value.hi))
+        min(max(round(Fraction(bound) / value.scale) + value.zero, value.lo), value.hi)
         if np.isfinite(bound)
         else end
         for bound, end in zip(node.clip, (value.lo, value.hi), strict=True)
@@ -95,23 +125,15 @@ def _clipped(node: FloatNode, value: Value) -> Value:
     return replace(value, lo=lo, hi=hi)
 
 
-@dataclass(frozen=True)
-class Linear:
-    """Integer parameters of a convolution or dense layer."""
-
-    weight: NDArray[np.int8]
-    bias: NDArray[np.int32]
-    shift: int
-    output: Value
-
-
 def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linear:
-    """Quantise weights (one scale per tensor) and bias (scale of the accumulators) of ``node``.
+    """Quantise weights and bias (scale of the accumulators) of ``node``.
+
+    Where biases or sums would leave int32, weights get coarser scales until they cannot.
 
     Raises
     ------
     CompilerError
-        If a constant is not finite, or no scale brings weights and bias into int32 together.
+        If a constant is not finite.
 
     """
     for what, array in (("weights", node.weight), ("bias", node.bias)):
@@ -119,27 +141,32 @@ def linear_scales(node: LinearFloatNode, source: Value, scales: Scales) -> Linea
             raise CompilerError(
                 f"Node {node.name}: its {what} are not finite (NaN or infinity); repair the model"
             )
-    largest = float(np.abs(node.weight).max())
-    shift = min_max_shift(-largest, largest)
-    bias = float(np.abs(node.bias).max())
-    if bias:
+    shifts = scales.weights(node.weight)
+    # One scale for all channels follows the channel that needs the most room.
+    alike = len(shifts) == 1
+    biased = node.bias != 0
+    if biased.any():
         # A bias far greater than the products beside it: coarser weights lose nothing visible.
-        shift = min(shift, floor(log2(_BIAS_LIMIT / bias)) - source.shift)
-    output = scales.value(node, limit=source.shift + shift)
-    shift = min(shift, output.shift + _REQUANTISE_LIMIT - source.shift)
-    weight = np.rint(np.ldexp(node.weight, shift)).clip(*INT8).astype(np.int8)
-    return Linear(
-        weight,
-        np.rint(np.ldexp(node.bias, source.shift + shift)).astype(np.int32),
-        source.shift + shift - output.shift,
-        output,
-    )
+        finest = np.full(len(node.bias), _FINEST)
+        finest[biased] = np.floor(np.log2(_BIAS_LIMIT / np.abs(node.bias[biased]))) - source.shift
+        shifts = np.minimum(shifts, finest.min() if alike else finest)
+    while True:
+        output = scales.value(node, limit=source.shift + int(shifts.min()))
+        shifts = np.minimum(shifts, output.shift + SHIFT_LIMIT - source.shift)
+        weight = quantise_weights(node.weight, shifts)
+        bias = np.rint(np.ldexp(node.bias, source.shift + shifts)).astype(np.int32)
+        rescale = Rescale.shifted(*(int(s) for s in source.shift + shifts - output.shift))
+        # Padding is 0. Only the finished sum must fit: additions before it may wrap, for they
+        # are exact modulo 2**32.
+        reach = sum_bounds(weight, bias, min(source.lo, 0), max(source.hi, 0))
+        wide = reach + np.array(rescale.offset) >= ACC_LIMIT
+        if not wide.any():
+            return Linear(weight, bias, rescale, output)
+        shifts = shifts - (wide.any() if alike else wide)
 
 
-def quantise_network(
-    network: Network, ranges: Mapping[str, tuple[float, float]], rule: ShiftRule = min_max_shift
-) -> Graph:
-    """Return the integer graph of ``network``.
+def integer_graph(network: Network, scales: Scales) -> Graph:
+    """Return the integer graph of ``network`` with the scales that ``scales`` decides.
 
     Raises
     ------
@@ -147,11 +174,13 @@ def quantise_network(
         If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
-    scales = Scales(ranges, rule)
-    values = {
-        name: Value(name=name, shape=shape[1:], shift=scales.shift(name))
-        for name, shape in network.inputs.items()
-    }
+    for float_node in network.nodes:
+        scales.tie(float_node.tied)
+    values = {}
+    for name, (_, *dims) in network.inputs.items():
+        image = network.images.get(name)
+        value = scales.input(name, image or tuple(dims))
+        values[name] = replace(value, shape=tuple(dims), image=image)
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}
@@ -159,13 +188,11 @@ def quantise_network(
     for float_node in network.nodes:
         node = float_node.quantise([values[name] for name in float_node.inputs], scales)
         shape = shapes.get(node.output.name)
-        if shape is not None and shape != node.output.shape:
-            if max(node.output.extents[1:]) > 1:
-                raise node.refuse(
-                    f"the output {node.output.shape} is flattened to {shape} at the end; end the "
-                    "model before that, the owner can flatten"
-                )
-            node = replace(node, output=replace(node.output, shape=shape))
+        if shape is not None and shape != node.output.shape and node.scaled:
+            # The owner flattens an image; a vector is one pixel by any name.
+            extents = node.output.extents
+            flattened = extents if max(extents[1:]) > 1 else None
+            node = replace(node, output=replace(node.output, shape=shape, image=flattened))
         values[node.output.name] = node.output
         nodes.append(node)
     return Graph(
@@ -173,4 +200,6 @@ def quantise_network(
         inputs=inputs,
         nodes=tuple(nodes),
         outputs=tuple(dict.fromkeys(outputs)),
+        steps=network.steps
+        | {name: (*network.steps.get(name, ()), step) for name, step in network.packings.items()},
     )

@@ -1,26 +1,29 @@
 """Walks Relax's ``main`` from its outputs backwards and lists its live calls in plain Python."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call
+from ginseng.compiler.importers.padding import padding_attributes
+from ginseng.compiler.importers.source import Named
 
-__all__ = ["Named", "Walk"]
+__all__ = ["Walk"]
 
 #: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
 #: names of these.
-_PRIMITIVES: Final = {"Clip": ("maximum", "minimum")}
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a source calls one value: by whom it is made, in the source's words."""
-
-    value: str
-    node: str
-    operator: str
+_PRIMITIVES: Final = {"Clip": ("maximum", "minimum"), "Pad": ("pad",)}
+#: What is computed here where the operand is a held constant.
+_ON_CONSTANTS: Final = (
+    "relax.quantize",
+    "relax.dequantize",
+    "relax.permute_dims",
+    "relax.reshape",
+    "relax.expand_dims",
+    "relax.squeeze",
+)
 
 
 class Walk:
@@ -36,6 +39,8 @@ class Walk:
         What the source calls each result of ``main``, as far as it has names.
     outputs : int
         How many of the results are outputs of the model; the others only carry names.
+    held : sequence of array
+        Constants that are further parameters, so that no pass folds them.
 
     Attributes
     ----------
@@ -59,10 +64,12 @@ class Walk:
         inputs: Sequence[str],
         named: Sequence[Named | None],
         outputs: int,
+        held: Sequence[Any] = (),
     ) -> None:
         from tvm import ir, relax, tirx
 
         self._relax = relax
+        self._module = module
         self._constant = ir.GenericConst
         self._number = (tirx.FloatImm, tirx.IntImm)
         function = module["main"]
@@ -70,8 +77,11 @@ class Walk:
         self.inputs: dict[str, tuple[int, ...]] = {}
         self._names: dict[Any, str] = {}
         self._constants: dict[Any, Any] = {}
+        #: What one step of the elements of constants means that the model gives as integers.
+        self._steps: dict[Any, Any] = {}
         self._tuples: dict[Any, list[Any]] = {}
-        for name, parameter in zip(inputs, function.params, strict=True):
+        self._constants |= zip(function.params[len(inputs) :], held, strict=True)
+        for name, parameter in zip(inputs, function.params[: len(inputs)], strict=True):
             self._bind(parameter, name)
             self.inputs[name] = self._shape(parameter, name)
         bindings = self._bindings(function)
@@ -209,9 +219,20 @@ class Walk:
             raise CompilerError(
                 f"Node {node} ({operator or op}): {op} is not supported; leave it out of the model"
             )
-        arguments = tuple(self._argument(a) for a in value.args)
+        if op == "relax.nn.dropout":
+            # At inference it is its input, and a mask that nobody uses.
+            self._tuples[variable] = list(value.args)
+            return
+        operands = [o for a in value.args for o in self._fields(a)]
+        arguments = tuple(self._argument(o) for o in operands)
+        if arguments and isinstance(arguments[0], np.ndarray) and op in _ON_CONSTANTS:
+            self._fold(variable, op, value, arguments)
+            return
+        attributes = _attributes(value.attrs)
         if op == "relax.call_tir" and operator in _PRIMITIVES:
             op, arguments = self._primitive(value, operator, op, arguments)
+        if op == "relax.pad":
+            op, attributes = self._padding(variable, value, arguments)
         if not isinstance(variable.ty, relax.TensorType):
             raise CompilerError(
                 f"Node {node} ({operator or op}): the core cannot do {op.removeprefix('relax.')}, "
@@ -226,9 +247,47 @@ class Walk:
                 output=value_name,
                 args=tuple(a for a in arguments if a is not None),
                 shape=self._shape(variable, value_name),
-                attributes=_attributes(value.attrs),
+                attributes=attributes,
+                steps={n: self._steps[o] for n, o in enumerate(operands) if o in self._steps},
             )
         )
+
+    def _fields(self, value: Any) -> list[Any]:
+        """Return what a tuple holds; anything else holds itself."""
+        if isinstance(value, self._relax.Tuple):
+            return list(value.fields)
+        return self._tuples.get(value, [value]) if isinstance(value, self._relax.Var) else [value]
+
+    def _fold(self, variable: Any, op: str, value: Any, arguments: tuple[Any, ...]) -> None:
+        """Compute an operator of a constant; of a dequantised one the steps go with it."""
+        attributes = _attributes(value.attrs)
+        if op in ("relax.quantize", "relax.dequantize"):
+            array, scale, zero = arguments
+            spread = [1] * array.ndim
+            if scale.size > 1:
+                spread[attributes["axis"] % array.ndim] = scale.size
+            scale, zero = (np.broadcast_to(a, scale.shape).reshape(spread) for a in (scale, zero))
+            if op == "relax.quantize":
+                ends = np.iinfo(attributes["out_dtype"])
+                integers = np.rint(array / scale) + zero
+                self._constants[variable] = integers.clip(ends.min, ends.max).astype(ends.dtype)
+                return
+            # Exact: the scale has 24 bits, weights 9, and the last bits of a bias do not matter.
+            steps = np.broadcast_to(scale.astype(np.float64), array.shape)
+            self._constants[variable] = (array.astype(np.float64) - zero) * steps
+            self._steps[variable] = steps
+            return
+        shape = self._shape(variable, op)
+        source = value.args[0]
+
+        def move(array: Any) -> Any:
+            if op == "relax.permute_dims":
+                return np.transpose(array, attributes["axes"])
+            return array.reshape(shape)
+
+        self._constants[variable] = move(arguments[0])
+        if source in self._steps:
+            self._steps[variable] = move(self._steps[source])
 
     def _primitive(
         self, value: Any, operator: str, op: str, arguments: tuple[Any, ...]
@@ -239,6 +298,18 @@ class Walk:
             if name.rstrip("0123456789") == primitive:
                 return f"relax.{primitive}", tuple(self._argument(a) for a in value.args[1].fields)
         return op, arguments
+
+    def _padding(
+        self, variable: Any, value: Any, arguments: tuple[Any, ...]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the Relax operator and attributes of a padding's loop nest."""
+        source = value.args[1].fields[0]
+        found = padding_attributes(
+            self._module[value.args[0]],
+            self._shape(source, str(arguments[0])),
+            self._shape(variable, str(arguments[0])),
+        )
+        return "relax.nn.pad", found or {"pad_mode": "something else than a constant"}
 
     def _output(self, result: Any) -> str:
         name = self._names.get(result)

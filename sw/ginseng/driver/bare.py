@@ -5,11 +5,16 @@ from typing import Final
 from ginseng.driver.board import Board, read_register, write_register
 from ginseng.driver.errors import BoardError, ProgramFaultError
 from ginseng.isa.codec import Codec
-from ginseng.isa.registers import ControlWord
+from ginseng.isa.registers import COUNTERS, ControlWord
 
-__all__ = ["BareDriver"]
+__all__ = ["BareDriver", "read_counters"]
 
 _CONTROL: Final = Codec(ControlWord)
+
+
+def read_counters(board: Board) -> dict[str, int]:
+    """Return every counter of the last run by name."""
+    return {name: read_register(board, name) for name in COUNTERS}
 
 
 class BareDriver:

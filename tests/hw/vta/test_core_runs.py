@@ -210,3 +210,101 @@ def test_gemm_and_alu_take_one_cycle_per_step(small, bench, image, record_proper
         cycles[name] = (taken[1] - taken[0]) / (2 * 12 * 14)
         record_property(name, cycles[name])
     assert all(per_step <= 1.01 for per_step in cycles.values()), cycles
+
+
+class Overlaps:
+    """Draws compute instructions of few steps whose accumulators and micro-ops nearly meet.
+
+    Elements lie around the borders between halves and between even and odd, which are those
+    between banks; the order of instructions is kept by the core alone, there are no tokens.
+    """
+
+    def __init__(self, program, config, seed):
+        self.program = program
+        self.config = config
+        self.rng = np.random.default_rng(seed)
+        self.acc = config.depth(Memory.ACC)
+
+    def number(self, low, high):
+        return int(self.rng.integers(low, high + 1))
+
+    def near(self, room):
+        """Return a first element with ``room`` behind it, most often next to a border."""
+        place = (0, self.acc // 2 - 2, self.acc // 2, self.acc - room, self.number(0, self.acc))
+        base = place[self.number(0, 4)] + self.number(-1, 2)
+        return min(max(base, 0), self.acc - room)
+
+    def load(self):
+        memory = (Memory.ACC, Memory.ACC_8BIT)[self.number(0, 1)]
+        count = self.number(1, 6)
+        data = self.rng.integers(0, 256, count * self.config.element_bytes(memory), "u1")
+        at = self.program.put(memory, data)
+        self.program.insn(
+            Opcode.LOAD,
+            memory=memory,
+            sram_base=self.near(count + 1),
+            x_size=count,
+            y_size=1,
+            x_pad_1=self.number(0, 1),
+            dram_base=at,
+        )
+
+    def micro_ops(self):
+        count = self.number(1, 4)
+        begin = self.number(0, 8)
+        steps = [(self.near(6), self.near(6), self.number(0, 20)) for _ in range(count)]
+        at = self.program.uops(steps)
+        self.program.insn(
+            Opcode.LOAD,
+            memory=Memory.UOP,
+            sram_base=begin,
+            x_size=count,
+            y_size=1,
+            dram_base=at,
+        )
+
+    def loops(self, operands):
+        begin, count = self.number(0, 8), (1, 1, self.number(1, 4))[self.number(0, 2)]
+        fields = {"uop_begin": begin, "uop_end": begin + count}
+        fields |= {"iter_out": self.number(1, 3), "iter_in": self.number(1, 3)}
+        for operand in operands:
+            step = self.number(0, 1)
+            fields |= {f"{operand}_factor_out": step, f"{operand}_factor_in": step}
+        return fields
+
+    def gemm(self):
+        operands = ("dst", "src", "wgt")
+        self.program.insn(Opcode.GEMM, **self.loops(operands), reset=self.number(0, 3) == 0)
+
+    def reset(self):
+        fields = self.loops(("dst",))
+        fields["uop_end"] = fields["uop_begin"] + 1
+        self.program.insn(Opcode.GEMM, **fields, reset=1)
+
+    def alu(self):
+        more = {"alu_op": self.number(0, 4)}
+        if self.number(0, 1):
+            more |= {"use_imm": 1, "imm": self.number(-33, 33)}
+        self.program.insn(Opcode.ALU, **self.loops(("dst", "src")), **more)
+
+    def draw(self, count):
+        """Append ``count`` instructions."""
+        self.micro_ops()
+        choices = (self.load, self.micro_ops, self.gemm, self.gemm, self.reset, self.alu, self.alu)
+        for _ in range(count):
+            choices[self.number(0, len(choices) - 1)]()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_overlapping_units_work_as_if_one_after_the_other(
+    seed, small, bench, golden, image, timing
+):
+    rng = np.random.default_rng(seed)
+    program = image(small)
+    fill(program, small, rng)
+    # No micro-op is left undefined.
+    micro_ops(program, [(int(n), int(n), int(n)) for n in rng.integers(0, 20, 16)])
+    Overlaps(program, small, seed).draw(60)
+    results(program, small)
+    slow = timing(latency=(0, 12), idle=0.3 * (seed % 2), seed=seed)
+    compare(program, small, bench, golden, timing=slow)

@@ -8,11 +8,11 @@ from amaranth.sim import Simulator
 
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import Opcode, instruction_set
-from ginseng.vta.dot import DOT_LATENCY, Dot
+from ginseng.vta.dot import Dot, dot_latency
 from ginseng.vta.engine import Engine, piece_bits
 from ginseng.vta.fetch import Fetch
 from ginseng.vta.store import Beats
-from ginseng.vta.walk import Walk
+from ginseng.vta.walk import GEMM_WALK, Walk
 
 PATTERNS = [(0, 0), (0.5, 0), (0, 0.5), (0.4, 0.4)]
 
@@ -72,7 +72,7 @@ def test_products_are_exact_packed_or_not(packed, log_batch, log_block):
         log_wgt_buff_size=9,
         log_acc_buff_size=10,
     )
-    dut = Dot(config, packed=packed)
+    dut, latency = Dot(config, packed=packed), dot_latency(config)
     rng = np.random.default_rng(1)
     operands = []
     for n in range(24):
@@ -87,9 +87,9 @@ def test_products_are_exact_packed_or_not(packed, log_batch, log_block):
 
     async def process(ctx):
         ctx.set(dut.valid, 1)
-        for n in range(len(operands) + DOT_LATENCY):
-            if n >= DOT_LATENCY:
-                inp, wgt = operands[n - DOT_LATENCY]
+        for n in range(len(operands) + latency):
+            if n >= latency:
+                inp, wgt = operands[n - latency]
                 sums = ctx.get(dut.sums)
                 assert [[sums[b][j] for j in range(config.block)] for b in range(config.batch)] == (
                     inp @ wgt.T
@@ -289,14 +289,15 @@ def test_a_walk_gives_every_step_in_order(idle, stall, small):
             "uop_end": begin + rng.randrange(1, 4),
             "iter_out": rng.randrange(1, 4),
             "iter_in": rng.randrange(1, 4),
-            "is_alu": 0,
         }
         factors = {
             f"{k}_factor_{w}": rng.randrange(5)
             for k in ("dst", "src", "wgt")
             for w in ("out", "in")
         }
-        insns.append(fields | factors)
+        single = fields["uop_end"] - begin == 1
+        only = dict(zip(("dst", "src", "wgt"), words[begin], strict=True))
+        insns.append(fields | factors | {"single": single, "uop": only})
         for o in range(fields["iter_out"]):
             for n in range(fields["iter_in"]):
                 for u in range(begin, fields["uop_end"]):
@@ -306,12 +307,13 @@ def test_a_walk_gives_every_step_in_order(idle, stall, small):
                     ]
                     wanted.append((*step, 0))
         wanted[-1] = (*wanted[-1][:3], 1)
-    dut, got = Walk(small), []
+    dut, got = Walk(small, GEMM_WALK), []
     isa = instruction_set(small)
 
     async def uops(ctx):
         while True:
             _, _, enable, address = await ctx.tick().sample(dut.uop_enable, dut.uop_address)
+            # With one micro-op none is read.
             if enable:
                 d, s, w = words[address]
                 word = int.from_bytes(isa.uop.pack(dst=d, src=s, wgt=w), "little")

@@ -6,8 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from ginseng.benchmarks import reference
-from ginseng.compiler import compile_model, lower
+from ginseng.compiler import compile_model, lower, reference
 from ginseng.golden.dram import Dram
 from ginseng.golden.plain import PlainPort
 from ginseng.golden.vta.core import Core
@@ -121,6 +120,32 @@ class OnnxBuilder:
     def constant(self, array, name):
         self.constants.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
         return name
+
+    def integers(self, array, name):
+        self.constants.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def dequantised(self, array, name, scale, *, zero=None, axis=None):
+        """Integers and their DequantizeLinear, as quantisers write constants."""
+        zero = (
+            np.zeros(np.shape(scale), array.dtype)
+            if zero is None
+            else np.asarray(zero, array.dtype)
+        )
+        scale = self.constant(np.asarray(scale), f"{name}.scale")
+        inputs = [self.integers(array, f"{name}.q"), scale, self.integers(zero, f"{name}.zero")]
+        return self.add(
+            "DequantizeLinear", inputs, name, **({} if axis is None else {"axis": axis})
+        )
+
+    def quantised(self, x, name, scale, zero=0, dtype=np.int8):
+        """A QuantizeLinear of ``x`` and its DequantizeLinear."""
+        grid = [
+            self.constant(np.asarray(scale), f"{name}.scale"),
+            self.integers(np.asarray(zero, dtype), f"{name}.zero"),
+        ]
+        integers = self.add("QuantizeLinear", [x, *grid], f"{name}.q")
+        return self.add("DequantizeLinear", [integers, *grid], name)
 
     def weights(self, name, *shape, scale=None):
         fan = np.prod(shape[1:])

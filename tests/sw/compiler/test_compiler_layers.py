@@ -6,12 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ginseng.compiler import Graph, Value
-from ginseng.compiler.operators.add import Add
-from ginseng.compiler.operators.average_pool import GlobalAveragePool
-from ginseng.compiler.operators.clip import Clip
 from ginseng.compiler.operators.conv2d import Conv2d
 from ginseng.compiler.operators.dense import Dense
 from ginseng.compiler.operators.max_pool import MaxPool
+from ginseng.compiler.rescale import Rescale
 from ginseng.isa.config import CoreConfig
 
 FEW = settings(
@@ -19,6 +17,15 @@ FEW = settings(
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+#: Buffers of a few tiles, blocks of eight channels and a batch of two.
+SMALL = CoreConfig(
+    log_batch=1,
+    log_block=3,
+    log_uop_buff_size=9,
+    log_inp_buff_size=10,
+    log_wgt_buff_size=11,
+    log_acc_buff_size=12,
 )
 seeds = st.integers(0, 1 << 30)
 activations = st.sampled_from([(-128, 127), (0, 127), (-7, 100), (0, 24)])
@@ -33,7 +40,23 @@ def single(node, *inputs):
 
 
 @st.composite
-def convolutions(draw, limit=40, spatial=14):
+def rescalings(draw, channels):
+    """Shifts and multipliers, one for all channels or one for each."""
+
+    def numbers(lo, hi):
+        count = draw(st.sampled_from([1, channels]))
+        return tuple(draw(st.lists(st.integers(lo, hi), min_size=count, max_size=count)))
+
+    return Rescale(
+        before=draw(st.integers(0, 12)),
+        multiplier=numbers(1, 200),
+        offset=numbers(-(1 << 20), 1 << 20),
+        shift=numbers(0, 20),
+    )
+
+
+@st.composite
+def convolutions(draw, limit=40, spatial=14, grouped=False):
     channels, outputs = draw(st.integers(1, limit)), draw(st.integers(1, limit))
     height, width = draw(st.integers(1, spatial)), draw(st.integers(1, spatial))
     dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
@@ -49,16 +72,21 @@ def convolutions(draw, limit=40, spatial=14):
     ]
     rng = np.random.default_rng(draw(seeds))
     lo, hi = draw(activations)
+    groups = draw(st.sampled_from([n for n in range(1, channels + 1) if channels % n == 0]))
+    groups = groups if grouped else 1
+    outputs = groups * -(-outputs // groups)
     node = Conv2d(
         name="conv",
         inputs=("x",),
         output=Value(name="y", shape=(outputs, *size), shift=0, lo=lo, hi=hi),
-        weight=rng.integers(-128, 128, (outputs, channels, *kernel)).astype(np.int8),
+        weight=rng.integers(-128, 128, (outputs, channels // groups, *kernel)).astype(np.int8),
         bias=rng.integers(-20000, 20000, outputs).astype(np.int32) * draw(st.integers(0, 1)),
+        groups=groups,
         strides=strides,
         padding=padding,
         dilation=dilation,
-        shift=draw(st.integers(0, 14)),
+        pad_value=draw(st.sampled_from([0, -128, 19])),
+        rescale=Rescale.shifted(draw(st.integers(0, 14))),
     )
     return single(node, Value(name="x", shape=(channels, height, width), shift=0))
 
@@ -73,15 +101,36 @@ def test_convolutions_are_exact(agrees, graph, seed):
 @given(graph=convolutions(limit=20, spatial=6), seed=seeds)
 def test_convolutions_are_exact_with_small_buffers_and_a_batch_of_two(agrees, graph, seed):
     """Buffers of a few tiles force every split: rows, blocks, kernel rows, single slots."""
-    core = CoreConfig(
-        log_batch=1,
-        log_block=3,
-        log_uop_buff_size=9,
-        log_inp_buff_size=10,
-        log_wgt_buff_size=11,
-        log_acc_buff_size=12,
+    agrees(graph, seed=seed, core=SMALL)
+
+
+@FEW
+@given(graph=convolutions(limit=70, spatial=9, grouped=True), seed=seeds)
+def test_grouped_and_depthwise_convolutions_are_exact(agrees, graph, seed):
+    agrees(graph, seed=seed)
+
+
+@FEW
+@given(graph=convolutions(limit=30, spatial=6, grouped=True), seed=seeds)
+def test_grouped_convolutions_are_exact_with_small_buffers(agrees, graph, seed):
+    agrees(graph, seed=seed, core=SMALL)
+
+
+def test_a_tap_of_a_depthwise_convolution_costs_one_micro_op_for_each_block(agrees):
+    rng = np.random.default_rng(2)
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(200, 6, 6), shift=0),
+        weight=rng.integers(-128, 128, (200, 1, 3, 3)).astype(np.int8),
+        bias=np.zeros(200, np.int32),
+        padding=(1, 1, 1, 1),
+        groups=200,
+        rescale=Rescale.shifted(8),
     )
-    agrees(graph, seed=seed, core=core)
+    _, run = agrees(single(node, Value(name="x", shape=(200, 6, 6), shift=0)), scheduler=1)
+    resets = 6 * 6 * 13
+    assert run.gemm_uops == 6 * 6 * 9 * 13 + resets
 
 
 def test_a_convolution_that_needs_every_split_is_exact_under_any_interleaving(agrees):
@@ -93,7 +142,7 @@ def test_a_convolution_that_needs_every_split_is_exact_under_any_interleaving(ag
         weight=rng.integers(-128, 128, (70, 100, 5, 3)).astype(np.int8),
         bias=rng.integers(-20000, 20000, 70).astype(np.int32),
         padding=(2, 1, 2, 1),
-        shift=12,
+        rescale=Rescale.shifted(12),
     )
     graph = single(node, Value(name="x", shape=(100, 14, 14), shift=0))
     program, run = agrees(graph, scheduler=3)
@@ -120,97 +169,24 @@ def test_dense_layers_are_exact(agrees, shape, outputs, clip, shift, seed):
         output=Value(name="y", shape=(outputs,), shift=0, lo=clip[0], hi=clip[1]),
         weight=rng.integers(-128, 128, (outputs, int(np.prod(shape)))).astype(np.int8),
         bias=rng.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
-        shift=shift,
+        rescale=Rescale.shifted(shift),
     )
     agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
 
 
-shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-
-
 @FEW
-@given(
-    shape=shapes,
-    left=st.tuples(st.integers(0, 6), st.integers(0, 6)),
-    shift=st.integers(0, 10),
-    clip=activations,
-    positive=st.booleans(),
-    seed=seeds,
-)
-def test_additions_are_exact(agrees, shape, left, shift, clip, positive, seed):
-    lo = 0 if positive else -128
-    node = Add(
-        name="add",
-        inputs=("a", "b"),
-        output=Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1]),
-        left=left,
-        shift=shift,
-    )
-    a, b = (Value(name=n, shape=shape, shift=0, lo=lo) for n in "ab")
-    agrees(single(node, a, b), seed=seed)
-
-
-@FEW
-@given(shape=shapes, clip=activations, seed=seeds)
-def test_activations_of_their_own_are_exact(agrees, shape, clip, seed):
-    output = Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1])
-    node = Clip(name="relu", inputs=("x",), output=output)
-    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
-
-
-@st.composite
-def poolings(draw, spatial=24):
-    channels = draw(st.integers(1, 40))
-    extents = (draw(st.integers(1, spatial)), draw(st.integers(1, spatial)))
-    kernel, strides, padding, size = [], [], [], []
-    for extent in extents:
-        k = draw(st.integers(1, min(4, extent)))
-        s, p = draw(st.integers(1, 3)), draw(st.integers(0, k - 1))
-        end = draw(st.integers(0, k - 1))
-        count = out_size(extent, p + end, k, s)
-        while (count - 1) * s - p >= extent:
-            count -= 1
-        kernel, strides, padding, size = [*kernel, k], [*strides, s], [*padding, p], [*size, count]
-    lo, hi = draw(activations)
-    node = MaxPool(
-        name="pool",
+@given(data=st.data(), features=st.integers(1, 40), outputs=st.integers(1, 40), seed=seeds)
+def test_rescalings_of_every_channel_are_exact(agrees, data, features, outputs, seed):
+    rng = np.random.default_rng(seed)
+    node = Dense(
+        name="dense",
         inputs=("x",),
-        output=Value(name="y", shape=(channels, *size), shift=0, lo=lo, hi=hi),
-        kernel=tuple(kernel),
-        strides=tuple(strides),
-        padding=tuple(padding),
+        output=Value(name="y", shape=(outputs,), shift=0, lo=-100),
+        weight=rng.integers(-128, 128, (outputs, features)).astype(np.int8),
+        bias=rng.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
+        rescale=data.draw(rescalings(outputs)),
     )
-    source = Value(
-        name="x", shape=(channels, *extents), shift=0, lo=draw(st.sampled_from((-128, 0)))
-    )
-    return single(node, source)
-
-
-@FEW
-@given(graph=poolings(), seed=seeds)
-def test_max_pooling_is_exact_and_padding_never_wins(agrees, graph, seed):
-    agrees(graph, seed=seed)
-
-
-@FEW
-@given(
-    shape=shapes,
-    multiplier=st.integers(1, 1000),
-    offset=st.integers(0, 3000),
-    shift=st.integers(0, 24),
-    clip=activations,
-    seed=seeds,
-)
-def test_global_average_pooling_is_exact(agrees, shape, multiplier, offset, shift, clip, seed):
-    node = GlobalAveragePool(
-        name="mean",
-        inputs=("x",),
-        output=Value(name="y", shape=(shape[0], 1, 1), shift=0, lo=clip[0], hi=clip[1]),
-        multiplier=multiplier,
-        offset=offset,
-        shift=shift,
-    )
-    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+    agrees(single(node, Value(name="x", shape=(features,), shift=0)), seed=seed)
 
 
 @pytest.mark.parametrize("width", [600, 1000])
@@ -224,9 +200,27 @@ def test_wide_rows_are_exact(agrees, width):
         weight=rng.integers(-128, 128, (3, 2, 3, 3)).astype(np.int8),
         bias=np.zeros(3, np.int32),
         padding=(1, 1, 1, 1),
-        shift=8,
+        rescale=Rescale.shifted(8),
     )
     agrees(single(node, Value(name="x", shape=(2, 3, width), shift=0)))
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 18), (11, 4)])
+def test_padding_beyond_what_a_load_can_pad_is_exact(agrees, kernel, dilation):
+    """As in a dilated pyramid: eighteen pixels on every side."""
+    rng = np.random.default_rng(kernel)
+    pad = (kernel - 1) * dilation // 2
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(20, 13, 9), shift=0),
+        weight=rng.integers(-128, 128, (20, 24, kernel, kernel)).astype(np.int8),
+        bias=rng.integers(-999, 999, 20).astype(np.int32),
+        padding=(pad,) * 4,
+        dilation=(dilation, dilation),
+        rescale=Rescale.shifted(12),
+    )
+    agrees(single(node, Value(name="x", shape=(24, 13, 9), shift=0)), scheduler=kernel)
 
 
 def test_layers_are_exact_with_a_micro_op_buffer_of_eight(agrees):
@@ -237,15 +231,17 @@ def test_layers_are_exact_with_a_micro_op_buffer_of_eight(agrees):
     conv = Conv2d(
         name="conv",
         inputs=("x",),
-        output=Value(name="c", shape=(40, 7, 7), shift=0),
+        output=Value(name="c", shape=(40, 8, 8), shift=0),
         weight=rng.integers(-128, 128, (40, 40, 3, 3)).astype(np.int8),
         bias=rng.integers(-9, 9, 40).astype(np.int32),
-        shift=13,
+        padding=(1, 0, 0, 1),
+        pad_value=5,
+        rescale=Rescale.shifted(13),
     )
     pool = MaxPool(
         name="pool",
         inputs=("c",),
-        output=Value(name="y", shape=(40, 5, 5), shift=0),
+        output=Value(name="y", shape=(40, 6, 6), shift=0),
         kernel=(3, 3),
         strides=(1, 1),
     )

@@ -28,11 +28,6 @@ def lstm(build):
     return build.model((8, 8), {"y": (1, 8, 4)})
 
 
-def grouped(build):
-    build.add("Conv", ["x", build.weights("w", 6, 1, 3, 3)], "y", group=3, kernel_shape=[3, 3])
-    return build.model(SHAPE, {"y": (6, 6, 6)})
-
-
 def softmax_in_the_middle(build):
     x = build.add("Softmax", [build.dense("x", "d1", 8, 6)], "probabilities", axis=1)
     build.dense(x, "y", 4, 8)
@@ -67,26 +62,6 @@ def half_precision(build):
     return build.model(SHAPE, {"y": SHAPE}, dtype=onnx.TensorProto.FLOAT16)
 
 
-def product_of_values(build):
-    build.add("Mul", [build.conv("x", "c1", 8, 3), build.conv("x", "c2", 8, 3)], "y")
-    return build.model(SHAPE, {"y": (8, 8, 8)})
-
-
-def broadcast_sum(build):
-    x = build.conv("x", "c1", 8, 3)
-    build.add("Add", [x, build.add("GlobalAveragePool", [x], "mean")], "y")
-    return build.model(SHAPE, {"y": (8, 8, 8)})
-
-
-def constant_image(build):
-    return tail(build, "Add", build.weights("image", 1, 8, 8, 8))
-
-
-def scaled_input(build):
-    build.conv(build.add("Mul", ["x", build.weights("s", 1, 3, 1, 1)], "scaled"), "y", 8, 3)
-    return build.model(SHAPE, {"y": (8, 8, 8)})
-
-
 def computed_weights(build):
     build.add("Conv", ["x", "z"], "y", kernel_shape=[3, 3])
     model = build.model(SHAPE, {"y": (1, 6, 6)})
@@ -99,21 +74,8 @@ def transposed(build):
     return tail(build, "Transpose", perm=[0, 2, 3, 1])
 
 
-def local_average(build):
-    return tail(build, "AveragePool", kernel_shape=[2, 2], strides=[2, 2], shape=(8, 4, 4))
-
-
 def sequence_mean(build):
     return tail(build, "ReduceMean", axes=[1], shape=(1, 8, 8))
-
-
-def flattened_end(build):
-    return tail(build, "Flatten", shape=(512,))
-
-
-def wide_padding(build):
-    build.add("Conv", ["x", build.weights("w", 4, 3, 3, 3)], "y", pads=[16] * 4)
-    return build.model(SHAPE, {"y": (4, 38, 38)})
 
 
 def wide_rows(build):
@@ -124,12 +86,6 @@ def wide_rows(build):
 def wide_pool(build):
     build.add("MaxPool", ["x"], "y", kernel_shape=[3, 3])
     return build.model((1, 4, 900), {"y": (1, 2, 898)})
-
-
-def overflow(build):
-    build.constant(np.full((1, 140_000), 0.99), "w")
-    build.add("Gemm", ["x", "w"], "y", transB=1)
-    return build.model((140_000,), {"y": (1,)})
 
 
 def unused_input(build):
@@ -152,26 +108,17 @@ def invalid(build):
 
 CASES = [
     (lstm, "y.node", "owner's side"),
-    (grouped, "y.node", "groups=1"),
     (softmax_in_the_middle, "probabilities.node", "owner's side"),
     (volume, "Input x", "(batch, channels, height, width)"),
     (dynamic_height, "Input x", "fixed height"),
     (batch_of_four, "Input x", "batch 1"),
     (nan_weights, "y.node", "repair the model"),
     (half_precision, "Input x", "float32"),
-    (product_of_values, "y.node", "constants per channel"),
-    (broadcast_sum, "y.node", "make them alike"),
-    (constant_image, "y.node", "per channel"),
-    (scaled_input, "scaled.node", "weights"),
     (computed_weights, "y.node", "initialisers"),
     (transposed, "y.node", "leave it out"),
-    (local_average, "y.node", "leave it out"),
     (sequence_mean, "y.node", "only height and width"),
-    (flattened_end, "c.node", "end the model before"),
-    (wide_padding, "y.node", "pad the input"),
     (wide_rows, "y.node", "smaller images"),
     (wide_pool, "y.node", "smaller images"),
-    (overflow, "y.node", "split its reduction"),
     (unused_input, "z", "remove it"),
     (identity, "net", "at least one node"),
     (invalid, "ONNX model", "nobody"),
@@ -281,10 +228,12 @@ def graph(*nodes, outputs=("y",)):
 
 
 def test_accumulators_that_could_overflow_are_refused_exactly_at_the_bound():
-    limit = (1 << 31) - 1 - 3 * 128
-    graph(convolution(bias=limit))
-    with pytest.raises(CompilerError, match="could reach 2147483648, beyond int32"):
-        graph(convolution(bias=limit + 1))
+    limit = (1 << 31) - 1
+    graph(convolution(bias=limit - 3 * 127))
+    graph(convolution(bias=3 * 128 - limit))
+    for bias in (limit - 3 * 127 + 1, 3 * 128 - limit - 1):
+        with pytest.raises(CompilerError, match="could reach 2147483648, beyond int32"):
+            graph(convolution(bias=bias))
 
 
 def test_malformed_graphs_are_refused():
@@ -347,7 +296,7 @@ def channels_last(relax, tvm, x):
         (lambda r, t, x: r.op.nn.relu(x), (1, 8), "int8", "make it float32"),
         (lambda r, t, x: r.op.nn.relu(x), (4, 8), "float32", "batch of 4"),
         (lambda r, t, x: r.op.nn.relu(x), (1, 2, 3), "float32", "3 dimensions"),
-        (lambda r, t, x: r.op.reshape(x, (1, 2, 2, 2)), (1, 8), "float32", "only flattening"),
+        (lambda r, t, x: r.op.reshape(x, (1, 2, 2, 2)), (1, 8), "float32", "at least one node"),
     ],
 )
 def test_relax_functions_that_cannot_be_compiled_are_refused(emit, shape, dtype, words):

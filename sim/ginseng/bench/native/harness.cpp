@@ -9,6 +9,7 @@
 #include "Vtop.h"
 #include "memory.hpp"
 #include "pins.hpp"
+#include "port.hpp"
 #include "verilated.h"
 #if GINSENG_TRACE == 1
 #include "verilated_vcd_c.h"
@@ -20,7 +21,7 @@ using Trace = VerilatedFstC;
 
 namespace {
 
-struct Port {
+struct TopPort {
     const char* name;
     size_t width;
     Pin pin;
@@ -46,8 +47,9 @@ struct Pulses {
 struct Model {
     VerilatedContext context;
     Vtop top{&context};
-    std::vector<Port> ports;
+    std::vector<TopPort> ports;
     std::unique_ptr<Memory> memory;
+    std::unique_ptr<Port> port;
     std::vector<Stream> streams;
     std::vector<Pulses> pulses;
     uint64_t cycle = 0;
@@ -57,20 +59,20 @@ struct Model {
 
     Model() {
 #define PORT(name, member, width) \
-        ports.push_back(Port{name, width, Pin{&top.member, uint32_t(sizeof(top.member))}});
+        ports.push_back(TopPort{name, width, Pin{&top.member, uint32_t(sizeof(top.member))}});
 #include "ports.inc"
 #undef PORT
     }
 
     Pin find(const std::string& name) const {
-        for (const Port& port : ports)
-            if (name == port.name) return port.pin;
+        for (const TopPort& p : ports)
+            if (name == p.name) return p.pin;
         return {};
     }
 
     size_t width(const std::string& name) const {
-        for (const Port& port : ports)
-            if (name == port.name) return port.width;
+        for (const TopPort& p : ports)
+            if (name == p.name) return p.width;
         return 0;
     }
 
@@ -84,6 +86,7 @@ struct Model {
 
     void step() {
         if (memory) memory->drive();
+        if (port) port->drive();
         for (Stream& stream : streams) {
             if (!stream.source) {
                 stream.ready.set(!stream.random.chance(stream.pause));
@@ -102,6 +105,7 @@ struct Model {
         top.eval();
         dump(2 * cycle);
         if (memory) memory->sample();
+        if (port) port->sample();
         for (Stream& stream : streams) {
             if (!stream.valid.get() || !stream.ready.get()) continue;
             if (stream.source) {
@@ -152,12 +156,20 @@ void sim_reset(void* model, uint32_t cycles) {
     m.top.eval();
 }
 
-// Run until `stop` (a port, or -1) is not zero; return the cycles done.
-uint64_t sim_run(void* model, uint64_t cycles, int32_t stop) {
+// Run until one of `count` ports is not zero, or an event of the memory port waits to be taken;
+// return the cycles done.
+uint64_t sim_run(void* model, uint64_t cycles, const uint32_t* stops, uint32_t count) {
     Model& m = *of(model);
-    const Pin pin = stop < 0 ? Pin{} : m.ports[static_cast<size_t>(stop)].pin;
+    std::vector<Pin> pins;
+    for (uint32_t n = 0; n < count; n++) pins.push_back(m.ports[stops[n]].pin);
+    const auto stopped = [&] {
+        if (m.port && !m.port->events.empty()) return true;
+        for (const Pin& pin : pins)
+            if (pin.get()) return true;
+        return false;
+    };
     uint64_t n = 0;
-    while (n < cycles && !(pin && pin.get())) {
+    while (n < cycles && !stopped()) {
         m.step();
         n++;
     }
@@ -165,12 +177,12 @@ uint64_t sim_run(void* model, uint64_t cycles, int32_t stop) {
 }
 
 void sim_get(void* model, uint32_t port, uint8_t* to) {
-    const Port& p = of(model)->ports[port];
+    const TopPort& p = of(model)->ports[port];
     std::memcpy(to, p.pin.at, (p.width + 7) / 8);
 }
 
 void sim_set(void* model, uint32_t port, const uint8_t* from) {
-    const Port& p = of(model)->ports[port];
+    const TopPort& p = of(model)->ports[port];
     std::memset(p.pin.at, 0, p.pin.storage);
     std::memcpy(p.pin.at, from, (p.width + 7) / 8);
 }
@@ -205,6 +217,56 @@ const char* sim_memory_state(void* model, uint64_t* counts) {
     counts[2] = memory.most_reads;
     counts[3] = memory.most_writes;
     return memory.violation.c_str();
+}
+
+// Answer the memory port whose pins start with `prefix`; whoever did before is forgotten.
+int32_t sim_port(void* model, const char* prefix, const PortConfig* config) {
+    Model& m = *of(model);
+    auto port = std::make_unique<Port>(*config);
+    const std::string at = prefix;
+    const char* const names[] = {"fetch", "compute", "inp", "wgt"};
+    bool found = true;
+    const auto bind = [&](const std::string& name) {
+        const Pin pin = m.find(at + name);
+        found = found && pin;
+        return pin;
+    };
+    for (uint32_t n = 0; n < Port::READERS; n++) {
+        const std::string name = names[n];
+        Port::Reader& reader = port->readers[n];
+        reader.descriptor = bind(name + "__descriptor__payload");
+        reader.valid = bind(name + "__descriptor__valid");
+        reader.ready = bind(name + "__descriptor__ready");
+        reader.beat = bind(name + "__beat__payload");
+        reader.beat_valid = bind(name + "__beat__valid");
+        reader.beat_ready = bind(name + "__beat__ready");
+        reader.done = bind(name + "__done");
+    }
+    port->store = bind("store__descriptor__payload");
+    port->store_valid = bind("store__descriptor__valid");
+    port->store_ready = bind("store__descriptor__ready");
+    port->store_beat = bind("store__beat__payload");
+    port->store_beat_valid = bind("store__beat__valid");
+    port->store_beat_ready = bind("store__beat__ready");
+    port->store_done = bind("store__done");
+    port->issued_pin = bind("issued");
+    port->descriptor_bytes = (m.width(at + "fetch__descriptor__payload") + 7) / 8;
+    port->store_descriptor_bytes = (m.width(at + "store__descriptor__payload") + 7) / 8;
+    if (!found) return -1;
+    m.port = std::move(port);
+    return 0;
+}
+
+// Take the oldest event; 0 if there is none.
+int32_t sim_port_event(void* model, PortEvent* event) { return of(model)->port->next(event); }
+
+void sim_port_answer(void* model, uint32_t client, uint64_t number, const uint8_t* bytes,
+                     uint64_t nbytes) {
+    of(model)->port->answer(client, number, bytes, nbytes);
+}
+
+void sim_port_expect(void* model, uint64_t nbytes, uint64_t sample) {
+    of(model)->port->expect(nbytes, sample);
 }
 
 int32_t sim_stream(void* model, const char* name, int32_t source, uint32_t pause, uint64_t seed) {

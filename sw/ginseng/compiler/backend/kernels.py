@@ -1,6 +1,6 @@
 """Micro-op kernels: encoded once, stored once, loaded when the scratchpad lacks them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from ginseng.compiler.errors import CompilerError
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES, uop_layout
 
-__all__ = ["Kernel", "KernelLoad", "Kernels"]
+__all__ = ["Kernel", "KernelLoad", "Kernels", "merged"]
 
 #: Kernels that are first used together lie together in DRAM, from a multiple of this many
 #: micro-ops on (64 bytes), so that chunks can follow the loads.
@@ -87,11 +87,14 @@ class Kernels:
         """Return where in the scratchpad ``kernel`` is now."""
         return self._resident[kernel]
 
-    def require(self, kernels: Sequence[Kernel]) -> list[KernelLoad]:
-        """Make ``kernels``, at most `depth` micro-ops, resident; return the loads that do it."""
+    def require(self, kernels: Sequence[Kernel]) -> dict[Kernel, KernelLoad]:
+        """Make ``kernels``, at most `depth` micro-ops, resident; return the missing ones' loads.
+
+        Those that are missing stand next to each other in the order given.
+        """
         missing = [k for k in dict.fromkeys(kernels) if k not in self._resident]
         if not missing:
-            return []
+            return {}
         if self._free + sum(k.count for k in missing) > self.depth:
             self._resident.clear()
             self._free = 0
@@ -99,18 +102,24 @@ class Kernels:
         if any(k.place is None for k in missing):
             pad = -len(self._dram) % (_ALIGNMENT * UOP_BYTES)
             self._dram += bytes(pad)
+        loads = {}
         for kernel in missing:
             if kernel.place is None:
                 kernel.place = len(self._dram) // UOP_BYTES
                 self._dram += kernel.words
-        loads: list[KernelLoad] = []
-        for kernel in missing:
-            assert kernel.place is not None
             self._resident[kernel] = self._free
-            last = loads[-1] if loads else None
-            if last is not None and last.place + last.count == kernel.place:
-                loads[-1] = KernelLoad(last.place, last.sram, last.count + kernel.count)
-            else:
-                loads.append(KernelLoad(kernel.place, self._free, kernel.count))
+            loads[kernel] = KernelLoad(kernel.place, self._free, kernel.count)
             self._free += kernel.count
         return loads
+
+
+def merged(loads: Iterable[KernelLoad]) -> list[KernelLoad]:
+    """Return the same loads, those that follow one another in DRAM as one."""
+    found: list[KernelLoad] = []
+    for load in loads:
+        last = found[-1] if found else None
+        if last is not None and last.place + last.count == load.place:
+            found[-1] = KernelLoad(last.place, last.sram, last.count + load.count)
+        else:
+            found.append(load)
+    return found

@@ -4,7 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from math import prod
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +15,32 @@ from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.replay import replay
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Stream, Uops
+from ginseng.compiler.backend.tiling import Tiling
+from ginseng.compiler.backend.tuned import Tuned, recall, remember
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node
 from ginseng.isa.config import CoreConfig, Memory, SystemConfig
 from ginseng.isa.insn import AluOp
 
-T = TypeVar("T")
+#: Tilings of a layer that are tried out instruction by instruction.
+_TRIALS: Final = 28
 
 __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 
 
 class Slots:
-    """Equal areas of a scratchpad that are filled in turn, the least recently used one first."""
+    """Areas of a scratchpad that are filled in turn, the least recently used one first."""
 
     def __init__(self, base: int, size: int, count: int) -> None:
         self._free: Final = [base + n * size for n in reversed(range(count))]
         self._held: OrderedDict[Hashable, int] = OrderedDict()
+
+    @classmethod
+    def at(cls, places: Sequence[int]) -> "Slots":
+        """Return areas that begin at ``places``."""
+        slots = cls(0, 0, 0)
+        slots._free.extend(reversed(places))
+        return slots
 
     def get(self, key: Hashable) -> tuple[int, bool]:
         """Return the area that holds ``key``, and whether it must be filled anew."""
@@ -55,6 +66,10 @@ class Code:
         In order of creation.
     values : dict
         The segments that hold each value: what its readers load, and what the owner takes.
+    tuned : dict
+        How each tiled layer is cut, by the name of its node.
+    model : CostModel
+        For which it is tuned.
 
     """
 
@@ -63,6 +78,8 @@ class Code:
     stream: Stream
     segments: tuple[Segment, ...]
     values: dict[str, list[Segment]]
+    tuned: dict[str, Tuned]
+    model: CostModel
 
 
 class Layer:
@@ -92,6 +109,10 @@ class Layer:
         """Return where the readers of an operand find it."""
         return self._builder.values[self.node.inputs[operand]][0]
 
+    def placed(self) -> frozenset[int]:
+        """Return which operands their producers store in this node's output already."""
+        return self._builder.placed[self.node.output.name]
+
     def constant(self, role: Role, data: NDArray[np.generic]) -> Segment:
         """Return a new segment that holds ``data``."""
         raw = data.tobytes()
@@ -100,42 +121,91 @@ class Layer:
     def store(self, offset: int, *, sram: int, cols: int, rows: int = 1, stride: int = 0) -> None:
         """Store results at element ``offset`` of the output, wherever that is kept."""
         limit = (1 << 16) - 1
-        for segment in self._builder.values[self.node.output.name]:
+        for segment, begin in self._builder.targets(self.node.output.name):
+            at = begin + offset
             if rows > 1 and stride == cols and rows * cols <= limit:
-                self.stream.store(segment, offset, sram=sram, cols=rows * cols)
+                self.stream.store(segment, at, sram=sram, cols=rows * cols)
             elif rows > 1 and stride > limit:
                 for r in range(rows):
-                    self.stream.store(segment, offset + r * stride, sram=sram + r * cols, cols=cols)
+                    self.stream.store(segment, at + r * stride, sram=sram + r * cols, cols=cols)
             else:
-                self.stream.store(segment, offset, sram=sram, cols=cols, rows=rows, stride=stride)
+                self.stream.store(segment, at, sram=sram, cols=cols, rows=rows, stride=stride)
 
-    def choose(self, key: Hashable, options: Sequence[T], emit: Callable[[T, "Layer"], None]) -> T:
-        """Return the option whose instructions, replayed on their own, take the fewest cycles.
+    def tune(
+        self,
+        walk: Hashable,
+        candidates: Callable[[], Sequence[Tiling]],
+        neighbours: Callable[[Tiling], Sequence[Tiling]],
+        emit: Callable[[Tiling, "Layer"], None],
+    ) -> Tiling | None:
+        """Return the tiling whose instructions, replayed on their own, take the fewest cycles.
 
         Parameters
         ----------
-        key : hashable
-            Layers of one program with the same key choose alike and are tried once.
-        options : sequence
-            At least one.
+        walk : hashable
+            Everything about the layer that decides; its repr says it all. Layers with the same
+            are tuned once, and never again as long as the cache keeps them.
+        candidates : callable
+            Gives tilings to begin with, none if none fits; called only if the layer is to be tuned.
+        neighbours : callable
+            Gives tilings near one. From the best so far the search goes on to the best of them
+            until none is better, or `_TRIALS` have been tried.
         emit : callable
-            Emits the layer with an option.
+            Emits the layer with a tiling.
 
         """
-        known = self._builder.choices
-        if key not in known:
-            costs: dict[tuple[int, int, int], int] = {}
-            refusal: CompilerError | None = None
-            for n, option in enumerate(options):
+        builder = self._builder
+        key = (walk, builder.config.core, builder.model)
+        tuned = builder.tuned.get(key) or recall(key)
+        if tuned is None:
+            options = candidates()
+            if not options:
+                return None
+            tuned = self._search(options, neighbours, emit)
+            remember(key, tuned)
+        builder.tuned[key] = builder.plans[self.node.name] = tuned
+        return tuned.best
+
+    def _search(
+        self,
+        options: Sequence[Tiling],
+        neighbours: Callable[[Tiling], Sequence[Tiling]],
+        emit: Callable[[Tiling, "Layer"], None],
+    ) -> Tuned:
+        #: Cycles, bytes, order of trial; None where it cannot be emitted.
+        costs: dict[Tiling, tuple[int, int, int] | None] = {}
+        refusal: CompilerError | None = None
+
+        def ranked() -> list[tuple[tuple[int, int, int], Tiling]]:
+            found = [(cost, tiling) for tiling, cost in costs.items() if cost is not None]
+            return sorted(found, key=lambda entry: entry[0])
+
+        while fresh := [option for option in options if option not in costs]:
+            before = ranked()[:1]
+            for option in fresh[: _TRIALS - len(costs)]:
                 try:
                     trial = self._builder.trial(self.node, partial(emit, option))
-                    costs[(*trial, n)] = n
+                    costs[option] = (*trial, len(costs))
                 except CompilerError as error:
+                    costs[option] = None
                     refusal = error
-            if refusal is not None and not costs:
+            order = ranked()
+            if not order:
                 raise self.node.refuse(str(refusal))
-            known[key] = costs[min(costs)]
-        return options[known[key]]
+            if order[:1] == before or len(costs) >= _TRIALS:
+                break
+            options = neighbours(order[0][1])
+        (cost, best), *others = ranked()[:2]
+        second = others[0] if others else None
+        return Tuned(
+            best=best,
+            cycles=cost[0],
+            nbytes=cost[1],
+            tried=len(costs),
+            second=None if second is None else second[1],
+            second_cycles=0 if second is None else second[0][0],
+            second_nbytes=0 if second is None else second[0][1],
+        )
 
     def fits(self, needed: int, memory: Memory, what: str) -> None:
         """Refuse ``what`` if it takes more than a whole scratchpad.
@@ -162,19 +232,47 @@ class _Builder:
         self.model: Final = model
         self.segments: Final[list[Segment]] = []
         self.values: Final[dict[str, list[Segment]]] = {}
-        self.choices: Final[dict[Hashable, int]] = {}
+        self.placed: Final[dict[str, frozenset[int]]] = {}
+        self._parts: Final[dict[str, list[tuple[str, int]]]] = {}
+        self.tuned: Final[dict[Hashable, Tuned]] = {}
+        self.plans: Final[dict[str, Tuned]] = {}
         self._graph: Final = graph
         self.stream: Final = Stream(config.core, self.segment("uops", Role.UOPS, 0, None))
         for value in graph.inputs:
             self._place(value.name, Role.INPUT, value.extents)
         for node in graph.nodes:
+            self._place_inputs(node)
+        for node in graph.nodes:
             name = node.output.name
             # What another node reads and what an owner takes are two tensors: an export is
             # write-only.
-            if graph.readers(name):
+            if any(self._reads(reader, name) for reader in graph.readers(name)):
                 self._place(name, Role.SCRATCH, node.output.extents)
             if name in graph.outputs:
                 self._place(name, Role.OUTPUT, node.output.extents)
+
+    def _place_inputs(self, node: Node) -> None:
+        """Note which producers store into the output of ``node``, which then has less to do."""
+        made = {other.output.name for other in self._graph.nodes}
+        placed = node.placed(self._graph.sources(node), self.config.core.block)
+        plane = prod(node.output.extents[1:])
+        used = {n: block for n, block in placed.items() if node.inputs[n] in made}
+        self.placed[node.output.name] = frozenset(used)
+        for n, block in used.items():
+            parts = self._parts.setdefault(node.inputs[n], [])
+            parts.append((node.output.name, block * plane))
+
+    def _reads(self, node: Node, value: str) -> bool:
+        """Return whether ``node`` loads ``value``, and not only finds it in place."""
+        placed = self.placed[node.output.name]
+        return any(name == value and n not in placed for n, name in enumerate(node.inputs))
+
+    def targets(self, value: str) -> list[tuple[Segment, int]]:
+        """Return where ``value`` is stored: segments, and the element at which it begins."""
+        found = [(segment, 0) for segment in self.values.get(value, [])]
+        for whole, begin in self._parts.get(value, []):
+            found += [(segment, begin + at) for segment, at in self.targets(whole)]
+        return found
 
     def segment(self, name: str, role: Role, length: int, data: bytes | None) -> Segment:
         segment = Segment(name, role, length, data)
@@ -198,11 +296,10 @@ class _Builder:
         builder = _Builder(alone, self.config, self.model)
         emit(Layer(builder, node))
         builder.stream.finish()
-        protect = self.model.tag_bytes > 0
         for segment in builder.segments:
-            if protect and segment.length:
+            if self.model.protect and segment.length:
                 segment.chunk = choose_chunk(segment)
-        cost = replay(builder.stream.insns, self.model, layers=1, protect=protect)[0]
+        cost = replay(builder.stream.insns, self.config.core, self.model, layers=1)[0]
         return cost.cycles, cost.nbytes
 
 
@@ -220,7 +317,15 @@ def lower_graph(graph: Graph, config: SystemConfig, model: CostModel) -> Code:
         builder.stream.begin_layer(number)
         node.lower(graph.sources(node), Layer(builder, node))
     builder.stream.finish()
-    return Code(config, graph, builder.stream, tuple(builder.segments), builder.values)
+    return Code(
+        config,
+        graph,
+        builder.stream,
+        tuple(builder.segments),
+        builder.values,
+        builder.plans,
+        model,
+    )
 
 
 def clip_passes(lo: int, hi: int, reach: tuple[int, int]) -> list[tuple[AluOp, int]]:
@@ -249,6 +354,12 @@ def grid(*steps: tuple[int, int, int, int]) -> Uops:
             total = (total[:, None] + np.arange(step[0], dtype=np.int64) * step[which]).ravel()
         indices.append(total)
     return Uops(*indices)
+
+
+def product(outer: Uops, inner: Uops) -> Uops:
+    """Return the micro-ops of two nested sequences, the indices of both added."""
+    pairs = ((outer.dst, inner.dst), (outer.src, inner.src), (outer.wgt, inner.wgt))
+    return Uops(*((a[:, None] + b).ravel() for a, b in pairs))
 
 
 def shifted(uops: Uops, *, dst: int = 0, src: int = 0, wgt: int = 0) -> Uops:

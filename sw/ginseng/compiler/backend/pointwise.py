@@ -1,23 +1,56 @@
 """Layers that only the ALU works on: int8 operands go to ACC, are changed there, and are stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ginseng.compiler.backend.chunks import divisors
 from ginseng.compiler.backend.lowering import Layer, Slots
-from ginseng.compiler.backend.stream import Loop
+from ginseng.compiler.backend.requantise import Requantise
+from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.isa.config import Memory
 
-__all__ = ["PlaneTile", "lower_elementwise", "plane_tiles"]
+__all__ = ["ElementTile", "Operand", "PlaneTile", "lower_elementwise", "plane_tiles"]
 
-_ITERATIONS = (1 << 14) - 1
+
+@dataclass(frozen=True)
+class Operand:
+    """An int8 operand of an element-wise layer.
+
+    Attributes
+    ----------
+    segment : Segment
+    spread : bool
+        Whether it has one pixel, which counts for the whole image.
+
+    """
+
+    segment: Segment
+    spread: bool = False
+
+
+@dataclass(frozen=True)
+class ElementTile:
+    """A tile of an element-wise layer: ``blocks`` runs of ``area`` pixels.
+
+    Attributes
+    ----------
+    blocks, area : int
+    places : tuple of int
+        Where in ACC each operand stands: run after run, or one element for each block.
+
+    """
+
+    blocks: int
+    area: int
+    places: tuple[int, ...]
 
 
 def lower_elementwise(
     layer: Layer,
     extents: tuple[int, int, int],
-    operands: int,
-    compute: Callable[[list[int], Loop], None],
+    operands: Sequence[Operand],
+    combine: Callable[[ElementTile], None],
+    requantise: Requantise,
 ) -> None:
     """Emit a layer whose output element depends on the same element of each operand.
 
@@ -26,38 +59,79 @@ def lower_elementwise(
     layer : Layer
         Where to emit.
     extents : tuple of int
-        Channels, height and width of operands and output alike.
-    operands : int
-        How many inputs of the node to load.
-    compute : callable
-        Given where each operand's tile starts in ACC and the loop over it; leaves the result in
-        place of the first operand.
+        Channels, height and width of the result and of operands that are not spread.
+    operands : sequence of Operand
+        The first is not spread.
+    combine : callable
+        Emits what a tile's sums are, and leaves them in place of the first operand.
+    requantise : Requantise
+        Makes results of the sums.
+
+    Raises
+    ------
+    CompilerError
+        If not even one pixel fits ACC.
 
     """
     channels, height, width = extents
-    blocks = layer.blocks(channels)
-    total = blocks * height * width
-    room = min(layer.config.depth(Memory.ACC) // 2 // operands, _ITERATIONS)
-    tile = _aligned(blocks, height, width, room)
-    slots = Slots(0, operands * tile, 2)
-    for begin in range(0, total, tile):
-        size = min(tile, total - begin)
-        base, _ = slots.get(begin)
-        places = [base + n * tile for n in range(operands)]
-        for n, place in enumerate(places):
-            layer.stream.load(Memory.ACC_8BIT, layer.source(n), begin, sram=place, cols=size)
-        compute(places, Loop(size, dst=1, src=1))
-        layer.store(begin, sram=base, cols=size)
+    blocks, plane, vectors = layer.blocks(channels), height * width, len(requantise.vectors)
+    wide = requantise.copies + sum(not operand.spread for operand in operands)
+    narrow = vectors + sum(operand.spread for operand in operands)
+    depth = layer.config.depth(Memory.ACC)
+    layer.fits(2 * (wide + narrow), Memory.ACC, "one pixel, twice,")
+    tall, area = _tile(blocks, height, width, depth // 2, wide, narrow)
+    slots = Slots(0, tall * (wide * area + narrow), 2)
+    constants = layer.constant(Role.BIASES, requantise.vectors.swapaxes(0, 1)) if vectors else None
+    for block in range(0, blocks, tall):
+        for pixel in range(0, plane, area):
+            at, _ = slots.get((block, pixel))
+            places = []
+            for operand in operands:
+                length = 1 if operand.spread else area
+                layer.stream.load(
+                    Memory.ACC_8BIT,
+                    operand.segment,
+                    block if operand.spread else block * plane + pixel,
+                    sram=at,
+                    cols=tall * length,
+                )
+                places.append(at)
+                at += tall * length
+            held = places[0]
+            if constants is not None:
+                held = at + requantise.copies * tall * area
+                for n in range(vectors):
+                    layer.stream.load(
+                        Memory.ACC,
+                        constants,
+                        block * vectors + n,
+                        sram=held + n * tall,
+                        rows=tall,
+                        cols=1,
+                        stride=vectors,
+                    )
+            combine(ElementTile(tall, area, tuple(places)))
+            requantise.emit(
+                layer.stream, sums=places[0], copy=at, constants=held, blocks=tall, area=area
+            )
+            layer.store(block * plane + pixel, sram=places[0], cols=tall * area)
 
 
-def _aligned(blocks: int, height: int, width: int, room: int) -> int:
-    """Return the longest run of whole planes, else whole rows, that divides the tensor evenly."""
+def _tile(
+    blocks: int, height: int, width: int, room: int, wide: int, narrow: int
+) -> tuple[int, int]:
+    """Return blocks and pixels of the largest tile of whole planes, else whole rows, else a part.
+
+    A tile takes ``blocks * (wide * pixels + narrow)`` elements; all tiles are alike.
+    """
     plane = height * width
-    if plane <= room:
-        return plane * max(d for d in divisors(blocks) if d * plane <= room)
-    if width <= room:
-        return width * max(d for d in divisors(height) if d * width <= room)
-    return max(d for d in divisors(width) if d <= room)
+    tall = [d for d in divisors(blocks) if d * (wide * plane + narrow) <= room]
+    if tall:
+        return tall[-1], plane
+    rows = [d for d in divisors(height) if wide * d * width + narrow <= room]
+    if rows:
+        return 1, rows[-1] * width
+    return 1, max(d for d in divisors(width) if wide * d + narrow <= room)
 
 
 @dataclass(frozen=True)

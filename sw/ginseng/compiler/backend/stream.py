@@ -17,12 +17,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler.backend.kernels import Kernel, Kernels
+from ginseng.compiler.backend.kernels import Kernel, Kernels, merged
 from ginseng.compiler.backend.segment import Access, Segment
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES, AluOp, Opcode, Queue
 
-__all__ = ["CHANNELS", "Insn", "Loop", "Stream", "Uops"]
+__all__ = ["CHANNELS", "Insn", "Loop", "Span", "Stream", "Uops"]
+
+#: Kernels of at most so many micro-ops (resets, ALU passes) are loaded with the layer's first.
+_SMALL: Final = 4
+#: Least micro-ops of a later load of several kernels.
+_GROUP: Final = 128
+#: Elements of ACC, the end excluded.
+Span = tuple[int, int]
 
 _L, _C, _S = Queue.LOAD, Queue.COMPUTE, Queue.STORE
 #: Token bits of each channel, by (pushing, popping) queue: the one that pushes, the one that pops
@@ -78,6 +85,8 @@ class Insn:
         Rises along the stream.
     layer : int
         Which layer it belongs to.
+    writes, reads : Span or None
+        Accumulators that its walk or load may reach as destination, and as second operand.
 
     """
 
@@ -91,6 +100,8 @@ class Insn:
     offset: int = 0
     access: Access | None = None
     kernel: Kernel | None = None
+    writes: Span | None = None
+    reads: Span | None = None
 
 
 @dataclass(slots=True)
@@ -167,8 +178,26 @@ class Stream:
             if memory is not Memory.UOP:
                 self._wait(_S, insn, max(store, int(self._stored[where].max())))
                 self._computed[where] = insn.index
+                insn.writes = (sram, sram + extent)
         assert insn.access is not None
         segment.reads.append(insn.access)
+
+    def clear(self, segment: Segment, *, sram: int, count: int) -> None:
+        """Add a LOAD of nothing but padding: ``count`` elements of INP become 0."""
+        fields = {
+            "memory": int(Memory.INP),
+            "sram_base": sram,
+            "y_size": 0,
+            "x_size": count,
+            "x_stride": count,
+            "y_pad_0": 1,
+        }
+        insn = Insn(Opcode.LOAD, _L, fields, 0, self._layer, segment=segment)
+        where = slice(sram, sram + count)
+        compute = int(self._used[Memory.INP][where].max())
+        self._append(insn)
+        self._wait(_C, insn, compute)
+        self._loaded[Memory.INP][where] = insn.index
 
     def store(
         self,
@@ -226,6 +255,9 @@ class Stream:
         insn.fields["alu_op"] = int(op)
         if imm is not None:
             insn.fields |= {"use_imm": 1, "imm": imm}
+        else:
+            src = _span(uops.src, outer.count, outer.src, inner.count, inner.src)
+            insn.reads = (src.start, src.stop)
         self._touch(insn, uops, outer, inner)
 
     def begin_layer(self, layer: int) -> None:
@@ -311,6 +343,7 @@ class Stream:
         span = _span(uops.dst, outer.count, outer.dst, inner.count, inner.dst)
         self._wait(_S, insn, int(self._stored[span].max()))
         self._computed[span] = insn.index
+        insn.writes = (span.start, span.stop)
 
     # ---------------------------------------------------------------- order
 
@@ -368,12 +401,15 @@ class Stream:
         at = 0
         while at < len(layer):
             end, needed = self._epoch(layer, at)
-            first = next((i for i in range(at, end) if layer[i].kernel), end)
-            self.insns += layer[at:first]
-            for load in self.kernels.require(needed):
-                self._place_load(load.place, load.sram, load.count)
-            for insn in layer[first:end]:
+            groups = _groups(needed)
+            loads = self.kernels.require([kernel for group in groups for kernel in group])
+            # Whatever is used first brings its whole group.
+            group_of = {kernel: group for group in groups for kernel in group}
+            for insn in layer[at:end]:
                 if insn.kernel:
+                    group = group_of[insn.kernel]
+                    for load in merged(loads.pop(k) for k in group if k in loads):
+                        self._place_load(load.place, load.sram, load.count)
                     begin = self.kernels.address(insn.kernel)
                     insn.fields |= {"uop_begin": begin, "uop_end": begin + insn.kernel.count}
                 self.insns.append(insn)
@@ -399,6 +435,23 @@ class Stream:
         insn.layer = self._layer
         self.insns.append(insn)
         self._uops.reads.append(Access(place * UOP_BYTES, 1, count * UOP_BYTES, count * UOP_BYTES))
+
+
+def _groups(kernels: Sequence[Kernel]) -> list[list[Kernel]]:
+    """Return kernels that are loaded together, those first that the first instructions need.
+
+    GEMM waits for as little as possible at the start of a layer; later groups come while it works.
+    """
+    small = [k for k in kernels if k.count <= _SMALL]
+    groups: list[list[Kernel]] = [small]
+    for kernel in kernels:
+        if kernel.count > _SMALL:
+            if len(groups) == 1 or sum(k.count for k in groups[-1]) >= _GROUP:
+                groups.append([])
+            groups[-1].append(kernel)
+    if len(groups) > 1:
+        groups[0] += groups.pop(1)
+    return groups
 
 
 def _none(length: int) -> NDArray[np.int64]:

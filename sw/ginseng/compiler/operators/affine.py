@@ -1,14 +1,19 @@
-"""Per-channel constants: biases and batch normalisation, folded into the layer before them."""
+"""Per-channel constants: biases and batch normalisation, folded into the layer before them.
+
+Without a layer that they can fold into they are one of their own, a 1x1 convolution of each channel
+for itself.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
+from ginseng.compiler.operators.conv2d import FloatConv2d
 
-__all__ = ["OPERATOR"]
+__all__ = ["OPERATOR", "per_channel"]
 
 
-def _per_channel(
+def per_channel(
     constant: NDArray[np.generic], shape: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
     """Return one number per channel (axis 1 of ``shape``), None if it is not that."""
@@ -22,32 +27,52 @@ def _per_channel(
 
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
-    """Fold ``value op constant`` into the convolution or dense layer that made the value."""
+    """Fold ``value op constant`` into the layer that made the value, or claim it."""
     left, right = call.args
     operator = call.op.removeprefix("relax.")
-    if isinstance(left, np.ndarray) and operator in ("add", "multiply"):
+    negated = isinstance(left, np.ndarray) and operator == "subtract"
+    if isinstance(left, np.ndarray) and operator != "divide":
         left, right = right, left
     if isinstance(left, np.ndarray) or not isinstance(right, np.ndarray):
         raise call.refuse(
-            "it combines two values in a way that the core cannot; only additions of values and "
-            "constants per channel are supported"
+            "it combines two values in a way that the core cannot; only sums and differences of "
+            "values, and constants per channel are supported"
         )
-    constant = _per_channel(right, call.shape)
+    constant = per_channel(right, call.shape)
     if constant is None:
         raise call.refuse(
-            f"its constant has shape {right.shape}; only one number per channel is supported"
+            f"its constant has shape {right.shape}; only one number per channel is supported; "
+            "if it scales an input, do that on the owner's side (--owner-side)"
         )
     if not np.isfinite(constant).all() or (operator == "divide" and not constant.all()):
         raise call.refuse("its constant is not finite, or divides by zero; repair the model")
     producer = network.sole_producer(left)
-    if not isinstance(producer, LinearFloatNode) or producer.clip is not None:
-        raise call.refuse(
-            "its input does not come straight from a convolution or dense layer, or is used "
-            "elsewhere too; move the constant there, into that layer's weights"
-        )
+    if not isinstance(producer, LinearFloatNode) or not producer.is_linear:
+        producer = _standalone(call, left)
+    else:
+        network.rename(producer, call)
+    if negated:
+        producer.absorb_affine("multiply", np.full_like(constant, -1))
+        operator = "add"
     producer.absorb_affine(operator, constant)
-    network.rename(producer, call)
     return producer
+
+
+def _standalone(call: Call, source: str) -> LinearFloatNode:
+    """Return a layer that changes nothing yet."""
+    shape = call.sample_shape()
+    return FloatConv2d(
+        name=call.name,
+        inputs=[source],
+        output=call.output,
+        shape=shape,
+        weight=np.ones((shape[0], 1, 1, 1)),
+        bias=np.zeros(shape[0]),
+        strides=(1, 1),
+        padding=(0, 0, 0, 0),
+        dilation=(1, 1),
+        groups=shape[0],
+    )
 
 
 OPERATOR = Operator(

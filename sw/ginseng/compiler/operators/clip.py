@@ -6,12 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ginseng.compiler.backend.lowering import Layer, clip_passes
-from ginseng.compiler.backend.pointwise import lower_elementwise
-from ginseng.compiler.backend.stream import Loop, Uops
+from ginseng.compiler.backend.lowering import Layer
+from ginseng.compiler.backend.pointwise import Operand, lower_elementwise
+from ginseng.compiler.backend.requantise import Requantise as Passes
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.operators.requantise import Requantise
 from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale
 
 __all__ = ["OPERATOR", "Clip"]
 
@@ -32,22 +34,30 @@ class Clip(Node):
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
-        passes = clip_passes(self.output.lo, self.output.hi, (inputs[0].lo, inputs[0].hi))
-
-        def compute(places: list[int], loop: Loop) -> None:
-            for op, bound in passes:
-                uops = Uops.one(places[0], places[0])
-                layer.stream.alu(op, uops, inner=loop, imm=bound)
-
-        lower_elementwise(layer, self.output.extents, 1, compute)
+        requantise = Passes(
+            layer.config,
+            np.zeros((1, self.output.extents[0]), np.int64),
+            Rescale(),
+            (self.output.lo, self.output.hi),
+            reach=(inputs[0].lo, inputs[0].hi),
+        )
+        operands = [Operand(layer.source())]
+        lower_elementwise(layer, self.output.extents, operands, lambda _: None, requantise)
 
 
 @dataclass(kw_only=True)
 class FloatClip(FloatNode):
     """An activation whose input has other readers too."""
 
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Return its input and its result: it does not rescale."""
+        return (*self.inputs, self.output)
+
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
-        """Return the integer clip."""
+        """Return the integer clip, in the scale of its input where the model allows that."""
+        if not scales.keeps(self, inputs[0]):
+            return Requantise.of(self.name, inputs, scales.value(self))
         output = scales.inherit(self, inputs[0])
         return Clip(name=self.name, inputs=tuple(self.inputs), output=output)
 

@@ -11,29 +11,38 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, linear_scales
+from ginseng.compiler.operators.pad import FloatPad
+from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale, sum_bounds
+from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Conv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv2d(Node):
-    """``output[o] = clip(round_shift(bias[o] + sum x[i, k', l'] * weight[o, i, k, l], shift))``.
+    """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l])))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
-    padding[0]``, likewise ``l'`` from ``x`` and the
-    left padding; outside of the image ``x`` is 0. Sums are exact: `worst_case` fits int32.
+    padding[0]``, likewise ``l'`` from ``x`` and the left padding; outside of the image ``x`` is
+    ``pad_value``. The channels of input and output fall into ``groups`` runs of equal length, and
+    ``g`` is the first channel of the run of the input that stands where that of ``o`` stands. Sums
+    are exact: `worst_case` fits int32.
 
     Attributes
     ----------
-    weight : int8 array of shape (out channels, in channels, kernel height, kernel width)
+    weight : int8 array of shape (out channels, in channels / groups, kernel height, kernel width)
     bias : int32 array of shape (out channels,)
     strides, dilation : tuple of int
         Down, across.
     padding : tuple of int
         Top, left, bottom, right.
-    shift : int
-        0 to 31.
+    pad_value : int
+        The integer that means 0: the zero point of the input.
+    rescale : Rescale
+        From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
 
     """
 
@@ -44,7 +53,10 @@ class Conv2d(Node):
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
-    shift: int = 0
+    groups: int = 1
+    pad_value: int = 0
+    rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -52,18 +64,29 @@ class Conv2d(Node):
         return int(self.weight.size) * self.output.extents[1] * self.output.extents[2]
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the greatest ``|bias| + 128 * sum |weight|`` of a channel, with rounding."""
-        sums = np.abs(self.weight.astype(np.int64)).sum((1, 2, 3)) * 128
-        rounding = 1 << (self.shift - 1) if self.shift else 0
-        return int((sums + np.abs(self.bias.astype(np.int64))).max()) + rounding
+        """Return what the sums of a channel and their rescaling reach."""
+        lo, hi = min(inputs[0].lo, self.pad_value), max(inputs[0].hi, self.pad_value)
+        return self.rescale.worst_case(sum_bounds(self.weight, self.bias, lo, hi))
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
         channels, height, width = inputs[0].extents
-        if self.weight.ndim != 4 or self.weight.shape[1] != channels:
-            raise self.refuse(f"weights {self.weight.shape} do not fit {channels} channels")
-        if self.bias.shape != self.weight.shape[:1] or not 0 <= self.shift <= 31:
-            raise self.refuse(f"bias {self.bias.shape} or shift {self.shift} is out of place")
+        if self.weight.ndim != 4 or self.weight.shape[1] * self.groups != channels:
+            raise self.refuse(
+                f"weights {self.weight.shape} do not fit {channels} channels in {self.groups} "
+                "groups"
+            )
+        outputs = int(self.weight.shape[0])
+        if outputs % self.groups:
+            raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
+        if not (
+            self.bias.shape == (outputs,)
+            and self.rescale.fits(outputs)
+            and (self.slope is None or self.slope.fits(outputs))
+        ):
+            raise self.refuse(
+                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
+            )
         sizes = []
         for n, extent in enumerate((height, width)):
             padded = extent + self.padding[n] + self.padding[n + 2]
@@ -71,7 +94,7 @@ class Conv2d(Node):
             if reach > padded:
                 raise self.refuse(f"its kernel reaches over {reach} pixels, the image has {padded}")
             sizes.append((padded - reach) // self.strides[n] + 1)
-        return int(self.weight.shape[0]), sizes[0], sizes[1]
+        return outputs, sizes[0], sizes[1]
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer."""
@@ -79,12 +102,15 @@ class Conv2d(Node):
             layer,
             weight=self.weight,
             bias=self.bias,
-            shift=self.shift,
+            rescale=self.rescale,
+            slope=self.slope,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
+            groups=self.groups,
+            pad_value=self.pad_value,
         )
 
 
@@ -95,10 +121,11 @@ class FloatConv2d(LinearFloatNode):
     strides: tuple[int, int]
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
+    groups: int = 1
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer convolution."""
-        linear = linear_scales(self, inputs[0], scales)
+        linear = scales.linear(self, inputs[0])
         return Conv2d(
             name=self.name,
             inputs=tuple(self.inputs),
@@ -108,7 +135,10 @@ class FloatConv2d(LinearFloatNode):
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
-            shift=linear.shift,
+            groups=self.groups,
+            pad_value=inputs[0].zero,
+            rescale=linear.rescale,
+            slope=self.integer_slope(linear.output),
         )
 
 
@@ -122,13 +152,13 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
             f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
             "export it as NCHW and OIHW"
         )
-    groups = call.attr("groups")
-    if groups != 1:
-        raise call.refuse(
-            f"it has {groups} groups; grouped and depthwise convolutions are not supported yet, "
-            "use a dense one (groups=1)"
-        )
-    top, left, bottom, right = call.attr("padding")
+    padding = call.attr("padding")
+    before = network.sole_producer(source)
+    if isinstance(before, FloatPad) and before.is_linear and not before.fill:
+        padding = tuple(a + b for a, b in zip(padding, before.padding, strict=True))
+        (source,) = before.inputs
+        network.drop(before)
+    top, left, bottom, right = padding
     return FloatConv2d(
         name=call.name,
         inputs=[source],
@@ -139,6 +169,7 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
         strides=call.attr("strides"),
         padding=(top, left, bottom, right),
         dilation=call.attr("dilation"),
+        groups=call.attr("groups"),
     )
 
 

@@ -11,14 +11,16 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
-from ginseng.compiler.quantise import Scales, linear_scales
+from ginseng.compiler.quantise import Scales
+from ginseng.compiler.rescale import Rescale, sum_bounds
+from ginseng.compiler.slope import Slope
 
 __all__ = ["OPERATOR", "Dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Node):
-    """``output[o] = clip(round_shift(bias[o] + sum_f x[f] * weight[o, f], shift))``.
+    """``output[o] = clip(slope(rescale(bias[o] + sum_f x[f] * weight[o, f])))``.
 
     An input of shape ``(channels, height, width)`` counts as its features in that order, channels
     slowest. Sums are exact: `worst_case` fits int32.
@@ -27,8 +29,10 @@ class Dense(Node):
     ----------
     weight : int8 array of shape (out features, in features)
     bias : int32 array of shape (out features,)
-    shift : int
-        0 to 31.
+    rescale : Rescale
+        From sums to results.
+    slope : Slope or None
+        A leaky rectifier; None changes nothing.
 
     """
 
@@ -36,7 +40,8 @@ class Dense(Node):
 
     weight: NDArray[np.int8] = field(repr=False, compare=False)
     bias: NDArray[np.int32] = field(repr=False, compare=False)
-    shift: int = 0
+    rescale: Rescale = field(default_factory=Rescale)
+    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -44,18 +49,24 @@ class Dense(Node):
         return int(self.weight.size)
 
     def worst_case(self, inputs: Sequence[Value]) -> int:
-        """Return the greatest ``|bias| + 128 * sum |weight|`` of a feature, with rounding."""
-        sums = np.abs(self.weight.astype(np.int64)).sum(1) * 128
-        rounding = 1 << (self.shift - 1) if self.shift else 0
-        return int((sums + np.abs(self.bias.astype(np.int64))).max()) + rounding
+        """Return what the sums of a feature and their rescaling reach."""
+        sums = sum_bounds(self.weight, self.bias, inputs[0].lo, inputs[0].hi)
+        return self.rescale.worst_case(sums)
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return ``(features, 1, 1)``."""
         if self.weight.ndim != 2 or self.weight.shape[1] != inputs[0].size:
             raise self.refuse(f"weights {self.weight.shape} do not fit {inputs[0].size} features")
-        if self.bias.shape != self.weight.shape[:1] or not 0 <= self.shift <= 31:
-            raise self.refuse(f"bias {self.bias.shape} or shift {self.shift} is out of place")
-        return int(self.weight.shape[0]), 1, 1
+        outputs = int(self.weight.shape[0])
+        if not (
+            self.bias.shape == (outputs,)
+            and self.rescale.fits(outputs)
+            and (self.slope is None or self.slope.fits(outputs))
+        ):
+            raise self.refuse(
+                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} features"
+            )
+        return outputs, 1, 1
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
         """Emit the layer: a convolution whose kernel is as large as the image."""
@@ -63,7 +74,8 @@ class Dense(Node):
             layer,
             weight=self.weight.reshape(-1, *inputs[0].extents),
             bias=self.bias,
-            shift=self.shift,
+            rescale=self.rescale,
+            slope=self.slope,
             clip=(self.output.lo, self.output.hi),
             extents=(inputs[0].extents, self.output.extents),
         )
@@ -75,14 +87,15 @@ class FloatDense(LinearFloatNode):
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer dense layer."""
-        linear = linear_scales(self, inputs[0], scales)
+        linear = scales.linear(self, inputs[0])
         return Dense(
             name=self.name,
             inputs=tuple(self.inputs),
             output=linear.output,
             weight=linear.weight,
             bias=linear.bias,
-            shift=linear.shift,
+            rescale=linear.rescale,
+            slope=self.integer_slope(linear.output),
         )
 
 

@@ -1,8 +1,9 @@
-"""The board ``rtl``: the gates in Verilator, with a model of their DRAM."""
+"""The board ``rtl``: the gates in Verilator, with models of what is around them."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,9 +15,18 @@ from ginseng.driver.allocator import Allocator
 from ginseng.driver.board import Buffer
 from ginseng.driver.errors import BoardError, DeviceTimeoutError
 from ginseng.isa.config import SystemConfig
+from ginseng.isa.formats import MODEL_MONITOR_ROM
 
 __all__ = ["RtlBoard", "RtlBuffer"]
 
+#: What stands around the core of a build with a TEC.
+_AROUND_THE_CORE: Final = (
+    "VTA core: gates in Verilator",
+    "TEC, key generator, attestation and monitor: Python models, no gates",
+    "memory timing: each client of the core served at once, a beat a cycle",
+    "entropy: operating system",
+    "root of trust: simulated",
+)
 #: Cycles between two looks at the clock on the wall: some tens of milliseconds.
 _SLICE: Final = 20_000
 
@@ -30,7 +40,10 @@ class RtlBuffer:
 
 
 class RtlBoard:
-    """The Verilated device behind the `Board` protocol, its DRAM in reach as on `ModelBoard`.
+    """The Verilated device behind the `Board` protocol; a `SimulatedBoard`.
+
+    Without a TEC, all of it is gates. With one, the core is, and the TEC, the key generator, the
+    attestation block and the monitor around it are the golden models: `simulated` says so.
 
     Time passes only in `wait` and in register accesses. The first board of a configuration builds
     its model, which takes a minute or two; later ones find it (``GINSENG_CACHE`` says where).
@@ -38,16 +51,16 @@ class RtlBoard:
     Parameters
     ----------
     config : SystemConfig or None
-        Without a TEC: the protected build does not exist in gates yet.
     memory : ginseng.bench.memory.MemoryModel or None
-        How DRAM behaves; the reference memory by default.
+        How the DRAM of a build without a TEC behaves; the reference memory by default.
     trace : Path or None
         Waveform file to write, ``.vcd`` or ``.fst``.
 
     Raises
     ------
     BoardError
-        If ``config`` has a TEC, or a tool that builds the model is missing or fails.
+        If a tool that builds the model is missing or fails, or a memory is given to a build with
+        a TEC, whose golden model answers the core.
 
     Attributes
     ----------
@@ -67,32 +80,39 @@ class RtlBoard:
         trace: Path | None = None,
     ) -> None:
         self.config: Final = config or SystemConfig()
-        if self.config.tec is not None:
+        if self._protected and memory is not None:
             raise BoardError(
-                "Board rtl has no gates of the protected build yet; use the board model, or "
-                "SystemConfig(tec=None)"
+                "Board rtl takes a memory model for SystemConfig(tec=None) only: with a TEC, its "
+                "golden model answers the core; leave memory out"
             )
         try:
+            from ginseng.bench.cosim import CosimDevice
             from ginseng.bench.device import RtlDevice
             from ginseng.bench.errors import BenchError
             from ginseng.bench.memory import REFERENCE
         except ImportError as error:
             raise BoardError(f"Board rtl needs ginseng[rtl]: {error}") from None
+        self._device: CosimDevice | RtlDevice | None
         try:
-            self._device: RtlDevice | None = RtlDevice(
-                self.config, memory=memory or REFERENCE, trace=trace
-            )
+            if self._protected:
+                self._device = CosimDevice(self.config, trace=trace)
+            else:
+                self._device = RtlDevice(self.config, memory=memory or REFERENCE, trace=trace)
         except BenchError as error:
             raise BoardError(f"Board rtl cannot be built: {error}") from error
         self.simulated: Final = (
-            "device: gates in Verilator",
-            f"DRAM: the {self._device.memory.name} memory model",
+            _AROUND_THE_CORE
+            if self._protected
+            else (
+                "device: gates in Verilator",
+                f"DRAM: the {(memory or REFERENCE).name} memory model",
+            )
         )
         bus = self.config.bus
         self._allocator: Final = Allocator(bus.window_base, bus.window_bytes)
 
     def __repr__(self) -> str:
-        return f"RtlBoard({self.config.core.name})"
+        return f"RtlBoard({self.config.core.name}, protected={self._protected})"
 
     @property
     def dram(self) -> NDArray[np.uint8]:
@@ -104,6 +124,51 @@ class RtlBoard:
     def cycle(self) -> int:
         """Simulated cycles since power-up, idle ones included."""
         return int(self._open().cycle)
+
+    @property
+    def monitor_rom(self) -> bytes:
+        """SHA-256 of what stands for the monitor ROM, the reference value of PCR1."""
+        return sha256(MODEL_MONITOR_ROM).digest()
+
+    @property
+    def traffic(self) -> Any:
+        """What the DRAM of a build without a TEC saw, a `ginseng.bench.model.BusTraffic`.
+
+        Raises
+        ------
+        BoardError
+            If the build has a TEC, or the device broke a rule of AXI.
+
+        """
+        if self._protected:
+            raise BoardError("With a TEC there is no bus on board rtl; use SystemConfig(tec=None)")
+        from ginseng.bench.errors import BusError
+
+        try:
+            return self._open().traffic
+        except BusError as error:
+            raise BoardError(f"Board {self.name}: {error}; this is a defect of the gates") from None
+
+    @property
+    def waves(self) -> str:
+        """Where waveforms go, and what is other than was asked for; empty without ``trace``."""
+        device = self._open()
+        if device.wave_file is None:
+            return ""
+        return f"{device.wave_file}" + (f" ({device.note})" if device.note else "")
+
+    def attestation_public_key(self) -> bytes:
+        """Return x ‖ y of the key that signs quotes; what a manufacturer reads once and certifies.
+
+        Raises
+        ------
+        BoardError
+            If the build has no TEC, and so no such key.
+
+        """
+        if not self._protected:
+            raise BoardError("A bare build has no attestation key; use a config with a TEC")
+        return bytes(self._open().attestation_public_key)
 
     def read(self, offset: int) -> int:
         """Read the 32-bit register at byte ``offset``."""
@@ -152,6 +217,10 @@ class RtlBoard:
         at: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def _protected(self) -> bool:
+        return self.config.tec is not None
 
     def _open(self) -> Any:
         if self._device is None:

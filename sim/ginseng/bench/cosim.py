@@ -1,0 +1,356 @@
+"""The core in gates with a golden memory port around it: the bench of the TEC, and a board."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ginseng.bench.errors import BenchError
+from ginseng.bench.model import Model
+from ginseng.bench.port import Event, PortEvent, PortTiming
+from ginseng.bus.port import StoreDescriptor
+from ginseng.golden.attest import public_bytes
+from ginseng.golden.dram import Dram
+from ginseng.golden.keygen import DeviceIdentity, attestation_public_key
+from ginseng.golden.plain import PlainPort
+from ginseng.golden.port import Fatal, MemoryPort, Transfer
+from ginseng.golden.protected import ProtectedDevice
+from ginseng.golden.vta.core import Counters
+from ginseng.golden.vta.schedule import Scheduler
+from ginseng.isa.codec import Codec
+from ginseng.isa.config import BusConfig, CoreConfig, Memory, SystemConfig
+from ginseng.isa.insn import INSN_BYTES, Opcode, instruction_set
+from ginseng.isa.transfer import Client, TransferDescriptor
+from ginseng.vta.core import Core
+
+__all__ = ["CosimDevice", "GatesCore", "core_model"]
+
+_PORT: Final = "memory__"
+_READ: Final = Codec(TransferDescriptor)
+_STORE: Final = Codec(StoreDescriptor)
+_SAMPLES: Final = 1 << 16
+#: Cycles after which a program is taken to run for ever.
+_LIMIT: Final = 1 << 32
+#: Rows of padding of one LOAD, above and below.
+_PAD_ROWS: Final = 30
+
+
+def core_model(
+    core: CoreConfig, bus: BusConfig, *, strict_finish: bool = True, trace: Path | None = None
+) -> Model:
+    """Return the core alone, with its memory port as pins; the window of ``bus`` is not its own.
+
+    Raises
+    ------
+    BuildError
+        If a tool that makes the model is missing or fails.
+
+    """
+    known = replace(bus, window_base=0, window_bytes=BusConfig().window_bytes)
+    return Model(
+        lambda: Core(core, known, strict_finish=strict_finish),
+        trace=trace,
+        recipe=f"Core {core} {known} strict_finish={strict_finish}",
+    )
+
+
+class GatesCore:
+    """The Verilated core over a golden `MemoryPort`: in place of `ginseng.golden.vta.Core`.
+
+    A read is asked of the port when its descriptor is taken, its bytes reach the core beat by beat
+    and burst by burst, and it completes once the port has verified it, in the order of issue. A
+    store's beats are taken once as many loads are verified as it was sampled with, and written
+    whole.
+
+    Parameters
+    ----------
+    model : Model
+        Of `core_model`; it serves one `GatesCore` at a time, the last that was reset.
+    config : CoreConfig
+    bus : BusConfig
+    port : MemoryPort
+        Answers every transfer; nobody else may use it.
+    timing : PortTiming or None
+        How fast it answers.
+
+    Attributes
+    ----------
+    counters : Counters
+        Of the last run.
+
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: CoreConfig,
+        bus: BusConfig,
+        port: MemoryPort,
+        *,
+        timing: PortTiming | None = None,
+    ) -> None:
+        self.config: Final = config
+        self.counters = Counters()
+        self._model: Final = model
+        self._bus: Final = bus
+        self._golden: Final = port
+        self._timing: Final = timing or PortTiming()
+        self._program = (0, 0)
+        #: Loads that the gates issued since reset, those of `_zero` included.
+        self._issued = 0
+
+    def reset(self) -> None:
+        """Full reset: queues and tokens empty, every scratchpad zero."""
+        self._model.set(f"{_PORT}fault", 0)
+        self._model.set("start", 0)
+        self._model.reset()
+        self._model.attach_port(_PORT, self._bus, self._timing)
+        self._issued = 0
+        self.counters = Counters()
+        self._zero((Memory.INP, Memory.WGT, Memory.ACC, Memory.UOP))
+
+    def clear(self) -> None:
+        """Zero INP, WGT and ACC, as the protected build does before every run."""
+        self._zero((Memory.INP, Memory.WGT, Memory.ACC))
+
+    def start(self, insn_base: int, count: int) -> None:
+        """Begin the program of ``count`` instructions at ``insn_base``, in 16-byte units."""
+        self._program = (insn_base, count)
+
+    def run(self, scheduler: Scheduler | None = None) -> None:
+        """Run the program to its FINISH.
+
+        Raises
+        ------
+        Fatal
+            If the core raises its fault, or the port refuses; the core is then at a standstill,
+            which only `reset` leaves.
+        BenchError
+            If a scheduler is given: the gates have a timing of their own.
+
+        """
+        if scheduler is not None:
+            raise BenchError("GatesCore takes no scheduler: gates have a timing of their own")
+        cycles = self._run(self._golden, *self._program)
+        self.counters = Counters(
+            cycles=cycles,
+            **{name: self._model.get(name) for name in ("gemm_uops", "alu_uops", "insns")},
+        )
+
+    def _zero(self, memories: tuple[Memory, ...]) -> None:
+        """Run a program of padding, which moves nothing; the gates of the TEC's build will do it.
+
+        It is fetched from a memory of its own.
+        """
+        isa = instruction_set(self.config)
+        words = []
+        for memory in memories:
+            rows = min(_PAD_ROWS, self.config.depth(memory))
+            columns, rest = divmod(self.config.depth(memory), rows)
+            # Two loads, of which the second covers what does not divide.
+            for base, height, width in ((0, rows, columns), (rows * columns, 1, rest)):
+                top = min(height, _PAD_ROWS // 2)
+                if width:
+                    words.append(
+                        isa.encode(
+                            Opcode.LOAD,
+                            memory=memory,
+                            sram_base=base,
+                            x_size=width,
+                            y_pad_0=top,
+                            y_pad_1=height - top,
+                            push_next=int(memory in (Memory.INP, Memory.WGT)),
+                        )
+                    )
+                    if memory in (Memory.INP, Memory.WGT):
+                        words.append(isa.encode(Opcode.LOAD, memory=Memory.UOP, pop_prev=1))
+        words.append(isa.encode(Opcode.FINISH))
+        program = b"".join(words)
+        dram = Dram(0, len(program))
+        dram.write(0, program)
+        self._run(PlainPort(dram, self.config, self._bus), 0, len(program) // INSN_BYTES)
+
+    def _run(self, port: MemoryPort, insn_base: int, count: int) -> int:
+        """Run a program whose transfers ``port`` answers; return its cycles."""
+        model = self._model
+        answers = _Answers(model, self.config, port, self._issued)
+        model.set("insn_addr", insn_base)
+        model.set("insn_count", count)
+        begin = model.cycle
+        model.set("start", 1)
+        model.run(1)
+        model.set("start", 0)
+        try:
+            while not model.get("done"):
+                if model.get("fault"):
+                    raise Fatal("fault of the core")
+                if model.cycle - begin >= _LIMIT:
+                    raise Fatal("watchdog")
+                model.run(_LIMIT, until=("done", "fault"))
+                answers.give()
+        except Fatal:
+            # The core takes nothing more, and completes nothing.
+            model.set(f"{_PORT}fault", 1)
+            model.run(1)
+            raise
+        self._issued = answers.issued
+        return model.cycle - begin
+
+
+class _Answers:
+    """Answers the events of one program from a golden port.
+
+    Attributes
+    ----------
+    issued : int
+        Loads that the gates issued since reset.
+
+    """
+
+    def __init__(self, model: Model, config: CoreConfig, port: MemoryPort, issued: int) -> None:
+        self.issued = issued
+        self._model = model
+        self._config = config
+        self._port = port
+        #: What the gates' numbers of loads are ahead of the port's: they count more programs.
+        self._ahead = issued - port.issued
+        self._store: tuple[Transfer, int] | None = None
+
+    def give(self) -> None:
+        """Answer every event there is."""
+        while (event := self._model.event()) is not None:
+            kind = Event(event.kind)
+            if kind is Event.READ:
+                self._read(event)
+            elif kind is Event.SETTLE:
+                while self._port.verified < event.number - self._ahead:
+                    self._port.settle()
+            elif kind is Event.STORE:
+                self._expect(event)
+            else:
+                self._write(event)
+
+    def _read(self, event: PortEvent) -> None:
+        self.issued = event.number
+        transfer = _transfer(_READ.unpack(event.bytes))
+        data = self._port.read(Client(event.client), transfer)
+        self._model.answer(event, data.tobytes())
+
+    def _expect(self, event: PortEvent) -> None:
+        fields = _STORE.unpack(event.bytes)
+        transfer = _transfer(_READ.unpack(event.bytes[: _READ.nbytes]))
+        # The sample is of few bits; no load is issued twice around them.
+        sample = event.number - (event.number - fields["sample"]) % _SAMPLES
+        if sample < 0:
+            raise Fatal("store barrier: a sample of loads that were never issued")
+        nbytes = transfer.rows * transfer.row_elements * self._config.element_bytes(Memory.OUT)
+        self._store = transfer, sample
+        self._model.expect(nbytes, sample)
+
+    def _write(self, event: PortEvent) -> None:
+        if self._store is None:
+            raise BenchError("The harness wrote a store that nobody asked for; this is a defect")
+        transfer, sample = self._store
+        data: NDArray[np.uint8] = np.frombuffer(event.bytes, np.uint8)
+        self._port.write(transfer, data, max(0, sample - self._ahead))
+
+
+def _transfer(fields: dict[str, int]) -> Transfer:
+    return Transfer(
+        Memory(fields["memory"]),
+        fields["dram_base"],
+        fields["rows"],
+        fields["row_elements"],
+        fields["stride"],
+    )
+
+
+class CosimDevice:
+    """The protected device with its core in gates: everything around the core is golden.
+
+    A command runs to its end within the register write, as on `ProtectedDevice`.
+
+    Parameters
+    ----------
+    config : SystemConfig
+        With a TEC.
+    identity : DeviceIdentity or None
+        A fresh one by default.
+    timing : PortTiming or None
+        How fast the TEC answers.
+    trace : Path or None
+        Waveform file to write, ``.vcd`` or ``.fst``.
+
+    Raises
+    ------
+    BuildError
+        If a tool that makes the model is missing or fails.
+
+    Attributes
+    ----------
+    config : SystemConfig
+    protected : ProtectedDevice
+        For tests.
+
+    """
+
+    def __init__(
+        self,
+        config: SystemConfig,
+        *,
+        identity: DeviceIdentity | None = None,
+        timing: PortTiming | None = None,
+        trace: Path | None = None,
+    ) -> None:
+        self.config: Final = config
+        self._identity: Final = identity or DeviceIdentity.generate()
+        self._timing: Final = timing
+        self._model: Final = core_model(config.core, config.bus, trace=trace)
+        # Loads verify as late as they may: when their beats are with the core.
+        self.protected: Final = ProtectedDevice(config, self._identity, lazy=True, core=self._core)
+
+    @property
+    def dram(self) -> NDArray[np.uint8]:
+        """The whole window of ``config.bus``, writable."""
+        return self.protected.dram.bytes
+
+    @property
+    def cycle(self) -> int:
+        """Cycles that the core was given since power-up."""
+        return self._model.cycle
+
+    @property
+    def wave_file(self) -> Path | None:
+        """Where waveforms go."""
+        return self._model.wave_file
+
+    @property
+    def note(self) -> str:
+        """What is other than was asked for; empty otherwise."""
+        return self._model.built.note
+
+    @property
+    def attestation_public_key(self) -> bytes:
+        """The key that signs quotes, x ‖ y."""
+        return public_bytes(attestation_public_key(self.config, self._identity))
+
+    def read(self, offset: int) -> int:
+        """Return the word of the register at byte ``offset``."""
+        return self.protected.read(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Write the word of the register at byte ``offset``; a command is done on return."""
+        self.protected.write(offset, value)
+
+    def run(self, cycles: int) -> int:
+        """Do nothing: time passes in commands; return 0 cycles."""
+        return 0
+
+    def close(self) -> None:
+        """Drop the model; closing twice is fine."""
+        self._model.close()
+
+    def _core(self, config: CoreConfig, port: MemoryPort) -> GatesCore:
+        return GatesCore(self._model, config, self.config.bus, port, timing=self._timing)

@@ -1,0 +1,1 @@
+"""Each format of models: how it becomes Relax, and what it calls its nodes."""
