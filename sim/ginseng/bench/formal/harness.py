@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from amaranth import ClockDomain, Elaboratable, Module, Shape, Signal
+from amaranth import ClockDomain, Module, Shape, Signal
 from amaranth.hdl import Assert, Assume, Cover
 
 __all__ = ["Harness"]
 
 
-class Harness(Elaboratable):
+class Harness:
     """Base of the harnesses: write `build`, which gets the module.
 
     There is one clock domain and no reset but the initial state. Inner signals are named by the
@@ -24,8 +24,8 @@ class Harness(Elaboratable):
         """Add the component, its surroundings and its properties to ``m``."""
         raise NotImplementedError
 
-    def elaborate(self, platform: Any) -> Module:
-        """Return the module of `build`, with its clock domain."""
+    def elaborate(self) -> Module:
+        """Return the module of `build`, with its clock domain; once only."""
         m = Module()
         m.domains.sync = domain = ClockDomain("sync", reset_less=True)
         self.inputs.append(domain.clk)

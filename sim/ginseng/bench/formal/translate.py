@@ -90,7 +90,7 @@ def _main(file: str, name: str, place: str) -> None:
     (proof,) = (proof for proof in load_proofs(Path(file)) if proof.name == name)
     harness = proof.harness()
     # Inputs are known only once the harness is built.
-    module = harness.elaborate(None)
+    module = harness.elaborate()
     text = rtlil.convert(module, name="top", ports=harness.inputs)
     (Path(place) / "design.il").write_text(text)
     # Inner signals have their names once the design is flat.
