@@ -335,10 +335,10 @@ PROOFS = [
                 new="skid_aw.i.p.length.eq(begun.beats)",
             ),
             Bug(
-                name="the length of a burst is forgotten",
+                name="beats are counted on from burst to burst",
                 module=WRITER,
-                old="lengths.i.valid.eq(begins)",
-                new="lengths.i.valid.eq(begins & skid_w.i.ready)",
+                old="count.eq(Mux(last, 0, count + 1))",
+                new="count.eq(count + 1)",
             ),
             Bug(
                 name="the held beat is overtaken",
