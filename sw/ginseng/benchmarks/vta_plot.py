@@ -13,8 +13,8 @@ __all__ = ["roofline"]
 def roofline(path: Path) -> Callable[[dict[str, Any]], None]:
     """Return the function that draws a document of `ginseng.benchmarks.vta.measure` into ``path``.
 
-    Each layer is a point: multiply-accumulates per byte that crossed the bus, and per cycle. The
-    roof is the bus at a beat a cycle, then the array of multipliers.
+    Each layer is a point: multiply-accumulates done per byte that crossed the bus, and per cycle.
+    The roof is the bus at a beat a cycle, then the array of multipliers.
 
     Raises
     ------
@@ -39,7 +39,12 @@ def roofline(path: Path) -> Callable[[dict[str, Any]], None]:
         axes = figure.add_subplot()
         peak, beat = CONFIG.core.macs, CONFIG.bus.beat_bytes
         points = [
-            (run["memory"], row["name"], row["macs"] / row["bytes"], row["macs"] / row["cycles"])
+            (
+                run["memory"],
+                row["name"],
+                row["macs_done"] / row["bytes"],
+                row["macs_done"] / row["cycles"],
+            )
             for run in document["runs"]
             for row in run["layers"]
         ]
