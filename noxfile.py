@@ -31,7 +31,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test but the long campaigns; arguments go to pytest."""
-    session.install("-e.[demo,rtl,formal]", *_group("test"))
+    session.install("-e.[bench,rtl,formal]", *_group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
@@ -77,7 +77,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure: `nox -s bench -- compiler --json`, `nox -s bench -- vta --plot roofline.png`."""
-    session.install("-e.[demo,plot,rtl]")
+    session.install("-e.[bench,plot,rtl]")
     session.run("ginseng", "bench", *(session.posargs or ["compiler"]))
 
 

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import ADDRESS_BITS
 from ginseng.bus.shapes import OFFSET_BITS, DmaShapes
-from ginseng.flow.queue import Queue
 from ginseng.isa.config import Memory
 from ginseng.isa.transfer import Client, TransferDescriptor
 
@@ -23,8 +22,6 @@ BASES = {
     Memory.OUT: "out",
     Memory.ACC_8BIT: "acc",
 }
-#: Plans that wait per client.
-_DEPTH = 2
 
 
 def bases_layout() -> data.StructLayout:
@@ -76,10 +73,13 @@ class Planner(wiring.Component):
         m = Module()
 
         shapes = self.shapes
-        queues = [Queue(shapes.plan, _DEPTH) for _ in Client]
-        for client, queue in zip(Client, queues, strict=True):
-            m.submodules[f"queue_{client.name.lower()}"] = queue
-            wiring.connect(m, queue.o, wiring.flipped(self.o[client]))
+        # One plan of each client waits in registers.
+        plans = [Signal(shapes.plan, name=f"plan_{client.name.lower()}") for client in Client]
+        full = Signal(len(Client))
+        for client, waiting in zip(Client, plans, strict=True):
+            m.d.comb += [self.o[client].p.eq(waiting), self.o[client].valid.eq(full[client])]
+            with m.If(self.o[client].ready):
+                m.d.sync += full[client].eq(0)
 
         # First stage: choose a client, and what its memory type means.
         last = Signal(Client)
@@ -102,10 +102,10 @@ class Planner(wiring.Component):
             )
         )
 
-        for client, queue in zip(Client, queues, strict=True):
+        for client in Client:
             pending = busy & (busy_client == client)
             m.d.comb += offers[client].eq(
-                self.i[client].valid & self.room[client] & (queue.level + pending < _DEPTH)
+                self.i[client].valid & self.room[client] & ~full[client] & ~pending
             )
         with m.Switch(last):
             for served in Client:
@@ -176,10 +176,8 @@ class Planner(wiring.Component):
                         plan.stride.eq(wanted.stride << shift),
                         offset.eq(wanted.dram_base << shift),
                     ]
-        for client, queue in zip(Client, queues, strict=True):
-            m.d.comb += [
-                queue.i.p.eq(plan),
-                queue.i.valid.eq(busy & (busy_client == client)),
-            ]
+        for client, waiting in zip(Client, plans, strict=True):
+            with m.If(busy & (busy_client == client)):
+                m.d.sync += [waiting.eq(plan), full[client].eq(1)]
 
         return m

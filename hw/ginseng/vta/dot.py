@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Signal, signed
+from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,8 +12,8 @@ __all__ = ["Dot", "dot_latency", "sums_layout"]
 
 
 def dot_latency(config: CoreConfig) -> int:
-    """Return the cycles from operands to sums: operands, products, and each level of the sum."""
-    return 2 + config.log_block
+    """Return the cycles from operands to sums: operands, products, levels, correction."""
+    return 3 + config.log_block
 
 
 def _operand(rows: int, columns: int) -> data.ArrayLayout:
@@ -39,8 +39,10 @@ class Dot(wiring.Component):
         Extents.
     packed : bool
         Whether two products share one multiplier of 25 by 18 bits (a DSP48): the weights of two
-        columns stand 16 bits apart, and 2**15 is added, so that the lower product never borrows
-        from the upper one. Halves the multipliers; same sums.
+        columns stand side by side, 16 bits apart, the lower one raised by 128 so that it has no
+        sign, and 2**15 is added, so that the lower product does not borrow from the upper one.
+        What the lower column has too much is 128 times the sum of the inputs, taken off at the
+        end. Halves the multipliers; same sums.
 
     """
 
@@ -73,19 +75,24 @@ class Dot(wiring.Component):
             m.d.sync += [inp.eq(self.inp), wgt.eq(self.wgt)]
 
         terms: dict[tuple[int, int], list[Any]] = {}
+        delayed = Signal.like(inp)
         with m.If(valid[1]):
+            m.d.sync += delayed.eq(inp)
             for b in range(batch):
                 for j in range(block):
                     terms[b, j] = []
                 for k in range(block):
                     for j in range(0, block, 2) if self.packed else ():
                         both = Signal(signed(32), name=f"products_{b}_{j}_{k}")
-                        pair = Signal(signed(25), name=f"pair_{b}_{j}_{k}")
-                        m.d.comb += pair.eq((wgt[j + 1][k] << 16) + wgt[j][k])
+                        low = Cat(wgt[j][k][:7], ~wgt[j][k][7])
+                        pair = Cat(low, Const(0, 8), wgt[j + 1][k].as_unsigned()).as_signed()
                         m.d.sync += both.eq(pair * inp[b][k] + (1 << 15))
                         # Less 2**15, which flips the sign bit.
                         terms[b, j].append(Cat(both[:15], ~both[15]).as_signed())
                         terms[b, j + 1].append(both[16:].as_signed())
+                    # The sum of the inputs of a row, as one more column.
+                    if self.packed:
+                        terms.setdefault((b, -1), []).append(delayed[b][k])
                     for j in range(block) if not self.packed else ():
                         one = Signal(signed(16), name=f"product_{b}_{j}_{k}")
                         m.d.sync += one.eq(wgt[j][k] * inp[b][k])
@@ -100,6 +107,11 @@ class Dot(wiring.Component):
                         m.d.sync += total.eq(x + y)
                         new.append(total)
                     terms[b, j] = new
-        m.d.comb += [self.sums[b][j].eq(total) for (b, j), (total,) in terms.items()]
+        with m.If(valid[-1]):
+            for b in range(batch):
+                for j in range(block):
+                    (total,) = terms[b, j]
+                    excess = terms[b, -1][0] << 7 if self.packed and j % 2 == 0 else 0
+                    m.d.sync += self.sums[b][j].eq(total - excess)
 
         return m

@@ -217,8 +217,7 @@ class Issue(wiring.Component):
         self, m: Module, command: Any, walk: WalkKind, word: Any, single: Any, first: Any
     ) -> None:
         """Fill in what a unit walks."""
-        layout = ALU_WALK if walk is ALU_WALK else GEMM_WALK
-        insn = data.View((alu_layout if layout is ALU_WALK else gemm_layout)(self.config), word)
+        insn = data.View((alu_layout if walk is ALU_WALK else gemm_layout)(self.config), word)
         copied = [k for k, _ in command.shape() if k not in ("single", "uop", "tag")]
         m.d.comb += [
             *(command[k].eq(insn[k]) for k in copied),

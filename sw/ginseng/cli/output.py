@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,9 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["BoardOption", "JsonOption", "Output"]
+__all__ = ["BoardOption", "JsonOption", "Output", "TraceOption"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+TraceOption = Annotated[
+    Path | None, typer.Option("--trace", help="Waveforms of board rtl: .fst, or .vcd (larger).")
+]
 BoardOption = Annotated[str, typer.Option("--board", help="Where to run: model, rtl, pynq, f2.")]
 
 
@@ -39,6 +43,12 @@ class Output:
     def note(self, text: str) -> None:
         """Show one line of progress, on standard error."""
         self._progress.print(text)
+
+    def waves(self, board: object) -> None:
+        """Say where a board's waveforms go, if it writes any."""
+        written = getattr(board, "waves", "")
+        if written:
+            self.note(f"waveforms: {written}")
 
     def document(self, tree: dict[str, Any]) -> None:
         """Print the JSON document, if that was asked for."""

@@ -3,7 +3,7 @@
 import secrets
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ginseng.cli.compile import load_arrays
 from ginseng.cli.errors import UsageError
-from ginseng.cli.output import BoardOption, JsonOption, Output
+from ginseng.cli.output import BoardOption, JsonOption, Output, TraceOption
 from ginseng.driver import open_board
 from ginseng.program import Program, load
 from ginseng.secureos import LocalSession, Manufacturer, Policy, local_session
@@ -32,10 +32,10 @@ def _samples(program: Program, path: Path) -> dict[str, NDArray[np.float64]]:
         raise UsageError(f"{path} holds {sorted(arrays)}, {program.name} takes {sorted(names)}")
     for port in program.inputs:
         array = arrays[port.name]
-        if array.shape[1:] != port.shape or not len(array):
+        if array.shape[1:] != port.given_shape or not len(array):
             raise UsageError(
-                f"{path}: input {port.name} takes samples of shape {port.shape}, samples first, "
-                f"not an array of shape {array.shape}"
+                f"{path}: input {port.name} takes samples of shape {port.given_shape}, samples "
+                f"first, not an array of shape {array.shape}"
             )
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise UsageError(f"{path}: input {port.name} holds values that are no finite numbers")
@@ -80,6 +80,7 @@ def register(app: typer.Typer) -> None:
             Path, typer.Option("--input", help="Samples first: .npy, or .npz by input name.")
         ],
         board: BoardOption = "model",
+        trace: TraceOption = None,
         output_file: Annotated[
             Path | None, typer.Option("--output", "-o", help="Where the outputs go: .npy or .npz.")
         ] = None,
@@ -100,7 +101,8 @@ def register(app: typer.Typer) -> None:
         samples = _samples(program, input_file)
         count = len(next(iter(samples.values())))
         manufacturer = Manufacturer.create()
-        with open_board(board, config=program.config) as opened:
+        with open_board(board, config=program.config, trace=trace) as opened:
+            output.waves(opened)
             policy = Policy(root_strengths=frozenset({opened.config.root}))
             for what in opened.simulated:
                 output.say(f"[yellow]simulated[/yellow] {what}")
@@ -116,7 +118,7 @@ def register(app: typer.Typer) -> None:
                     command = _write_evidence(session, manufacturer, policy, evidence)
                     output.say(f"Appraise it yourself: {command}")
                 session.quiet()
-                parts: list[dict[str, NDArray[np.float32]]] = []
+                parts: list[dict[str, NDArray[Any]]] = []
                 batch = session.data_owner.batch
                 with output.progress("runs", -(-count // batch)) as step:
                     for at in range(0, count, batch):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ginseng.cli.compile import load_arrays
 from ginseng.cli.errors import UsageError
-from ginseng.cli.output import BoardOption, JsonOption, Output
+from ginseng.cli.output import BoardOption, JsonOption, Output, TraceOption
 from ginseng.driver import BareDriver, Board, ProgramFaultError, open_board
 from ginseng.isa.assembly import assemble, disassemble
 from ginseng.isa.config import NAMED_CORES, CoreConfig, SystemConfig
@@ -115,6 +115,7 @@ def application() -> typer.Typer:
     def run(
         cases: Annotated[list[Path], typer.Argument(help="Programs in the vector format.")],
         board: BoardOption = "model",
+        trace: TraceOption = None,
         directory: Annotated[
             Path | None, typer.Option("--output", "-o", help="Where NAME.after.npy goes.")
         ] = None,
@@ -131,8 +132,14 @@ def application() -> typer.Typer:
                 for path in cases:
                     case = Case.load(path)
                     if case.core not in boards:
+                        if boards and trace is not None:
+                            raise UsageError(
+                                f"{path} is for another core than the cases before it, which "
+                                f"{trace} traces; run it on its own"
+                            )
                         config = SystemConfig(core=case.core, tec=None)
-                        boards[case.core] = open_board(board, config=config)
+                        boards[case.core] = open_board(board, config=config, trace=trace)
+                        output.waves(boards[case.core])
                     results.append(_result(case, boards[case.core], directory))
                     step()
         except OSError as error:

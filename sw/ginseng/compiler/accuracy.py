@@ -121,9 +121,9 @@ def _decibels(signal: float, noise: float) -> float | None:
     return 10 * log10(signal / noise) if signal else _SILENCE
 
 
-def _integers(value: Value, exact: NDArray[np.float32]) -> NDArray[np.int64]:
+def _integers(value: Value, exact: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the nearest integers of a float value."""
-    rounded = np.rint(np.ldexp(exact.astype(np.float64), value.shift))
+    rounded = np.rint(np.ldexp(exact, value.shift))
     return rounded.clip(value.lo, value.hi).astype(np.int64)
 
 
@@ -150,21 +150,16 @@ def accuracy_report(
     """
     powers = {node.name: _Powers() for node in graph.nodes}
     for sample in each_sample(samples, "comparing with float", bar):
-        exact = run(sample)
-        near = {
-            name: _integers(value, exact[name].reshape(1, *value.shape))
-            for name, value in graph.values.items()
+        exact = {
+            name: array.reshape(1, *graph.values[name].shape).astype(np.float64)
+            for name, array in run(sample).items()
         }
+        near = {name: _integers(graph.values[name], array) for name, array in exact.items()}
         got = evaluate(graph, {v.name: near[v.name] for v in graph.inputs}, every_value=True)
-        for node in graph.nodes:
+        for node in (node for node in graph.nodes if node.scaled):
             value = node.output
-            alone = evaluate_node(node, [near[name] for name in node.inputs])
-            powers[node.name].add(
-                value,
-                exact[value.name].reshape(1, *value.shape).astype(np.float64),
-                got[value.name],
-                alone,
-            )
+            alone = evaluate_node(node, graph.sources(node), [near[name] for name in node.inputs])
+            powers[node.name].add(value, exact[value.name], got[value.name], alone)
     return AccuracyReport(
         layers=tuple(powers[node.name].result(node) for node in graph.nodes),
         samples=len(next(iter(samples.values()))),

@@ -11,7 +11,7 @@ from ginseng.compiler.backend.cost import memory_timing
 from ginseng.compiler.backend.image import program
 from ginseng.compiler.backend.plan import LayerPlan
 from ginseng.compiler.errors import CompilerError
-from ginseng.compiler.given import GivenScales
+from ginseng.compiler.given import given_graph
 from ginseng.compiler.graph import Graph
 from ginseng.compiler.methods import calibration_method
 from ginseng.compiler.quantise import Scales, integer_graph
@@ -79,6 +79,7 @@ def quantise_model(
     name: str | None = None,
     method: str = "minmax",
     weights: str = "auto",
+    owner_side: bool = False,
     compare: Mapping[str, NDArray[Any]] | None = None,
     progress: Callable[[str], None] | None = None,
     bar: "ProgressBar | None" = None,
@@ -93,7 +94,7 @@ def quantise_model(
     WeightScales.parse(weights)
     from ginseng.compiler.importer import import_model
 
-    imported = import_model(model, name)
+    imported = import_model(model, name, owner_side=owner_side)
     network = imported.network
     say(f"imported {network.name}: {len(network.nodes)} nodes")
     if network.grids:
@@ -102,11 +103,11 @@ def quantise_model(
                 f"Model {network.name} is quantised already and brings its own scales; leave the "
                 "calibration data and samples to compare with out, or give the float model"
             )
-        return QuantisedModel(integer_graph(network, GivenScales(network)), imported.sha256)
+        return QuantisedModel(given_graph(network), imported.sha256)
     from ginseng.compiler.calibration import FloatRun, calibrate, check_samples
 
-    samples = check_samples(network.inputs, calibration or {})
-    held = None if compare is None else check_samples(network.inputs, compare)
+    samples = check_samples(imported.inputs, calibration or {})
+    held = None if compare is None else check_samples(imported.inputs, compare)
     run = FloatRun(imported, [node.output for node in network.nodes])
     seen = calibrate(run, samples, bar=bar)
     say(f"calibrated {len(seen)} values")
@@ -127,6 +128,7 @@ def compile_model(
     name: str | None = None,
     method: str = "minmax",
     weights: str = "auto",
+    owner_side: bool = False,
     compare: Mapping[str, NDArray[Any]] | None = None,
     memory: str = "reference",
     progress: Callable[[str], None] | None = None,
@@ -152,6 +154,9 @@ def compile_model(
     weights : str
         How many scales the weights of a layer have: ``tensor``, ``channel`` (one for each output
         channel) or ``auto`` (`ginseng.compiler.weights`).
+    owner_side : bool
+        Whether first and last layers that the core cannot do (`ginseng.program.OwnerStep`), and
+        scalings of inputs, are done by the owner of the data; the program's ports record them.
     compare : mapping of str to array, or None
         Samples on which every layer is held against the float network, shaped as ``calibration``;
         the result is in `CompiledModel.accuracy`.
@@ -190,6 +195,7 @@ def compile_model(
         name=name,
         method=method,
         weights=weights,
+        owner_side=owner_side,
         compare=compare,
         progress=progress,
         bar=bar,

@@ -7,7 +7,8 @@ turns calls into `FloatNode` objects, or folds them into the node that they foll
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.slope import Slope
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.quantise import Scales
@@ -29,6 +31,15 @@ class Grid:
     shift: int
     mantissa: int
     zero: int
+
+    @classmethod
+    def of(cls, scale: float, zero: int) -> Self:
+        """Return the grid whose step is exactly ``scale``, which is positive and finite."""
+        ratio = Fraction(scale)
+        shift, mantissa = ratio.denominator.bit_length() - 1, ratio.numerator
+        while mantissa % 2 == 0:
+            mantissa, shift = mantissa // 2, shift - 1
+        return cls(shift=shift, mantissa=mantissa, zero=zero)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +132,11 @@ class FloatNode(ABC):
     shape: tuple[int, ...]
     clip: tuple[float, float] | None = None
     slope: tuple[float, ...] | None = None
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Values that should have one scale, if the compiler chooses it."""
+        return ()
 
     def integer_slope(self, output: Value) -> Slope | None:
         """Return the absorbed rectifier in integers of ``output``.
@@ -225,6 +241,12 @@ class Network:
     Attributes
     ----------
     nodes : list of FloatNode
+    steps : dict of str to tuple of OwnerStep
+        What the owner does to inputs before, and to outputs after.
+    packings : dict of str to OwnerStep
+        How the owner packs inputs, after all other steps.
+    images : dict of str to tuple of int
+        Channels, height and width of inputs that the model takes flattened.
     grids : dict of str to Grid
         Of the values that the model itself quantises, and of all that it dequantises; empty if it
         leaves that to the compiler.
@@ -243,6 +265,9 @@ class Network:
         self.outputs = list(outputs)
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
+        self.steps: dict[str, tuple[OwnerStep, ...]] = {}
+        self.packings: dict[str, OwnerStep] = {}
+        self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
         for value in (*outputs, *(a for c in calls for a in c.args if isinstance(a, str))):
@@ -255,11 +280,20 @@ class Network:
         """Return the shape of a value, batch included."""
         return self._shapes[value]
 
+    def is_read_once(self, value: str) -> bool:
+        """Return whether nothing but one call uses ``value``."""
+        return self._uses[value] == 1
+
     def resolve(self, value: str) -> str:
         """Return the value that ``value`` is another name for."""
         while value in self._aliases:
             value = self._aliases[value]
         return value
+
+    def is_flattened(self, value: str) -> bool:
+        """Return whether ``value`` is an image of more than one pixel by another name."""
+        shape = self._shapes[self.resolve(value)]
+        return len(self._shapes[value]) == 2 and max(shape[2:], default=1) > 1
 
     def is_dequantised(self, value: str) -> bool:
         """Return whether ``value`` is made of integers, not of the floats before quantisation."""
@@ -288,6 +322,19 @@ class Network:
             value = self._aliases[value]
         return None
 
+    def sole_input(self, value: str) -> str | None:
+        """Return the input of the network that ``value`` is if one call uses it, None else."""
+        while self._uses[value] == 1:
+            if value not in self._aliases:
+                return value if value in self.inputs else None
+            value = self._aliases[value]
+        return None
+
+    def pack(self, name: str, step: OwnerStep) -> None:
+        """Let the owner pack an input."""
+        self.packings[name] = step
+        self.inputs[name] = self._shapes[name] = (1, *step.after)
+
     def fix(self, value: str) -> None:
         """Let nothing more fold into what makes ``value``."""
         self._fixed.add(value)
@@ -298,6 +345,11 @@ class Network:
         self._aliases.pop(call.output, None)
         node.output = call.output
         self._producers[call.output] = node
+
+    def drop(self, node: FloatNode) -> None:
+        """Remove a node that the only reader of its result does without."""
+        self.nodes.remove(node)
+        del self._producers[node.output]
 
     def _unique(self, name: str) -> str:
         """Return ``name``, with a number if a node has it already."""
@@ -342,7 +394,7 @@ class Network:
                 node.name = self._unique(node.name)
                 self.nodes.append(node)
                 self._producers[node.output] = node
-                if isinstance(node, LinearFloatNode) and 1 in call.steps:
+                if isinstance(node, LinearFloatNode) and call.op in _OUTPUT_AXIS:
                     node.steps = _per_output(call, len(node.weight))
             if node is not None or known != (
                 len(self._producers),
@@ -353,7 +405,8 @@ class Network:
         supported = sorted({o.name for o in operators})
         raise call.refuse(
             f"the core cannot do {call.op.removeprefix('relax.')}; supported are "
-            f"{', '.join(supported)}: leave it out of the model or do it on the owner's side"
+            f"{', '.join(supported)}: leave it out of the model or, if it is "
+            "first or last, do it on the owner's side (--owner-side)"
         )
 
 
@@ -361,8 +414,8 @@ class Network:
 _OUTPUT_AXIS: Final = {"relax.nn.conv2d": 0, "relax.matmul": 1, "relax.nn.conv2d_transpose": 1}
 
 
-def _per_output(call: Call, outputs: int) -> NDArray[np.float64]:
-    """Return the step of the weights of each output channel.
+def _per_output(call: Call, outputs: int) -> NDArray[np.float64] | None:
+    """Return the step of the weights of each output channel, None if they are floats.
 
     Raises
     ------
@@ -370,6 +423,8 @@ def _per_output(call: Call, outputs: int) -> NDArray[np.float64]:
         If it differs within a channel.
 
     """
+    if 1 not in call.steps:
+        return None
     steps = np.moveaxis(call.steps[1], _OUTPUT_AXIS[call.op], 0)
     steps = steps.reshape(len(steps), -1)
     if (steps != steps[:, :1]).any():

@@ -15,7 +15,7 @@ compare with the device bit by bit. Two functions that they use:
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
 from math import prod
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from ginseng.compiler.errors import CompilerError
+from ginseng.program import OwnerStep
 
 if TYPE_CHECKING:
     from ginseng.compiler.backend.lowering import Layer
@@ -47,6 +48,9 @@ class Value:
         ``(channels, height, width)`` or ``(features,)``.
     shift, mantissa, zero : int
         The integer ``q`` means ``(q - zero) * mantissa * 2**-shift``.
+    image : tuple of int or None
+        ``(channels, height, width)`` of which ``shape`` is the flattened form, channels slowest;
+        the core then knows the image only.
     lo, hi : int
         Every element lies in ``lo .. hi``; its producer clips to this range.
 
@@ -57,6 +61,7 @@ class Value:
     shift: int
     mantissa: int = 1
     zero: int = 0
+    image: tuple[int, int, int] | None = None
     lo: int = INT8[0]
     hi: int = INT8[1]
 
@@ -66,6 +71,8 @@ class Value:
                 f"Value {self.name}: a sample is (channels, height, width) or (features,), "
                 f"not {self.shape}; reshape it in the model"
             )
+        if self.image is not None and (len(self.shape) != 1 or prod(self.image) != self.size):
+            raise CompilerError(f"Value {self.name}: {self.shape} is not {self.image} flattened")
         if not INT8[0] <= self.lo <= self.hi <= INT8[1]:
             raise CompilerError(
                 f"Value {self.name}: its range {self.lo} .. {self.hi} is not one of int8; "
@@ -80,6 +87,8 @@ class Value:
     @property
     def extents(self) -> tuple[int, int, int]:
         """``(channels, height, width)``; a vector is one pixel."""
+        if self.image is not None:
+            return self.image
         return (self.shape[0], 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
 
     @property
@@ -109,6 +118,8 @@ class Node(ABC):
 
     #: Which operator this is, in `LayerSpec.kind` and in errors.
     kind: ClassVar[str]
+    #: Whether the integers of the output mean numbers in its scale; else they are codes.
+    scaled: ClassVar[bool] = True
 
     @property
     def macs(self) -> int:
@@ -130,6 +141,13 @@ class Node(ABC):
 
         """
 
+    def placed(self, inputs: Sequence[Value], block: int) -> Mapping[int, int]:
+        """Return which inputs are parts of the output as they are, and their first blocks there.
+
+        Their producers store them in place; blocks have ``block`` channels.
+        """
+        return {}
+
     @abstractmethod
     def lower(self, inputs: Sequence[Value], layer: "Layer") -> None:
         """Emit the instructions of this node through ``layer`` (`ginseng.compiler.backend`)."""
@@ -143,6 +161,11 @@ class Node(ABC):
 class Graph:
     """A network of integers: nodes in the order in which they run.
 
+    Attributes
+    ----------
+    steps : mapping of str to tuple of OwnerStep
+        What the owner of the data does to inputs before, and to outputs after.
+
     Raises
     ------
     CompilerError
@@ -155,6 +178,7 @@ class Graph:
     inputs: tuple[Value, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    steps: Mapping[str, tuple[OwnerStep, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known: dict[str, Value] = {}

@@ -12,6 +12,9 @@ from ginseng.compiler.importers.relax import from_relax_module, load_relax
 from ginseng.compiler.importers.source import Source, first_line, quiet
 from ginseng.compiler.importers.torch import from_exported, is_exported, load_exported
 from ginseng.compiler.operators import OPERATORS
+from ginseng.compiler.operators.conv2d import FloatConv2d
+from ginseng.compiler.owner_side import OwnerSide
+from ginseng.compiler.packing import pack_first
 from ginseng.compiler.walk import Walk
 
 __all__ = ["Imported", "import_model"]
@@ -31,6 +34,8 @@ class Imported:
         After the passes; its ``main`` is what calibration runs.
     variables : mapping of str to relax.Var
         Where each value of the network stands in ``main``.
+    inputs : mapping of str to tuple of int
+        What the model takes, batch included: shapes before what the owner does.
     sha256 : str
         Of the source model.
 
@@ -39,11 +44,14 @@ class Imported:
     network: Network
     module: Any = field(repr=False)
     variables: Mapping[str, Any] = field(repr=False)
+    inputs: Mapping[str, tuple[int, ...]]
     sha256: str
 
 
-def import_model(model: Any, name: str | None) -> Imported:
+def import_model(model: Any, name: str | None, *, owner_side: bool = False) -> Imported:
     """Import a path, or a model of one of the formats in memory.
+
+    With ``owner_side``, first and last layers that the core cannot do go to the data's owner.
 
     Raises
     ------
@@ -61,11 +69,25 @@ def import_model(model: Any, name: str | None) -> Imported:
             f"Model {source.name}: TVM's passes refuse it: {first_line(error)}"
         ) from None
     walk = Walk(module, source.inputs, source.named, source.outputs, held)
-    network = Network(source.name, walk.inputs, walk.calls, walk.outputs)
-    for call in walk.calls:
+    calls, inputs, variables = walk.calls, walk.inputs, walk.variables
+    steps = {}
+    if owner_side:
+        moved = OwnerSide(calls, inputs, walk.outputs, variables)
+        calls, inputs, variables, steps = moved.calls, moved.inputs, moved.variables, moved.steps
+    network = Network(source.name, inputs, calls, walk.outputs)
+    network.steps.update(steps)
+    for call in calls:
         network.recognise(call, OPERATORS)
+    for node in network.nodes:
+        name = network.sole_input(node.inputs[0])
+        if not isinstance(node, FloatConv2d) or name is None or name in network.images:
+            continue
+        _, *image = network.inputs[name]
+        step = pack_first(node, image) if len(image) == 3 else None
+        if step is not None:
+            network.pack(name, step)
     network.expose()
-    return Imported(network, module, walk.variables, source.sha256)
+    return Imported(network, module, variables, walk.inputs, source.sha256)
 
 
 def _source(model: Any, name: str | None) -> Source:

@@ -1,6 +1,6 @@
 """Power-of-two scales from calibration, and the integer graph they give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -59,6 +59,12 @@ class Scales:
         self._seen: Final = seen
         self._rule: Final = calibration_method(method)
         self._weights: Final = WeightScales.parse(weights)
+        self._tied: Final[dict[str, set[str]]] = {}
+
+    def tie(self, values: Sequence[str]) -> None:
+        """Give ``values``, and what they are tied to already, one shift: the coarsest of theirs."""
+        group = {other for value in values for other in self._tied.get(value, {value})}
+        self._tied.update(dict.fromkeys(group, group))
 
     def shift(self, value: str) -> int:
         """Return the shift of a value.
@@ -69,12 +75,15 @@ class Scales:
             If calibration saw something that is not finite there.
 
         """
-        seen = self._seen[value]
-        if not np.isfinite([seen.lo, seen.hi]).all():
-            raise CompilerError(
-                f"Value {value} is not finite on the calibration data; check model and data"
-            )
-        return self._rule(seen)
+        shifts = []
+        for name in self._tied.get(value, {value}):
+            seen = self._seen[name]
+            if not np.isfinite([seen.lo, seen.hi]).all():
+                raise CompilerError(
+                    f"Value {name} is not finite on the calibration data; check model and data"
+                )
+            shifts.append(self._rule(seen))
+        return min(shifts)
 
     def value(self, node: FloatNode, *, limit: int | None = None) -> Value:
         """Return the output of ``node``, with a scale of its own, no finer than ``limit``."""
@@ -165,7 +174,13 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         If a node cannot be quantised, or the graph breaks a rule of `Graph`.
 
     """
-    values = {name: scales.input(name, shape[1:]) for name, shape in network.inputs.items()}
+    for float_node in network.nodes:
+        scales.tie(float_node.tied)
+    values = {}
+    for name, (_, *dims) in network.inputs.items():
+        image = network.images.get(name)
+        value = scales.input(name, image or tuple(dims))
+        values[name] = replace(value, shape=tuple(dims), image=image)
     inputs = tuple(values.values())
     outputs = [network.resolve(name) for name in network.outputs]
     shapes = {r: network.shape(o)[1:] for r, o in zip(outputs, network.outputs, strict=True)}
@@ -173,13 +188,11 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
     for float_node in network.nodes:
         node = float_node.quantise([values[name] for name in float_node.inputs], scales)
         shape = shapes.get(node.output.name)
-        if shape is not None and shape != node.output.shape:
-            if max(node.output.extents[1:]) > 1:
-                raise node.refuse(
-                    f"the output {node.output.shape} is flattened to {shape} at the end; end the "
-                    "model before that, the owner can flatten"
-                )
-            node = replace(node, output=replace(node.output, shape=shape))
+        if shape is not None and shape != node.output.shape and node.scaled:
+            # The owner flattens an image; a vector is one pixel by any name.
+            extents = node.output.extents
+            flattened = extents if max(extents[1:]) > 1 else None
+            node = replace(node, output=replace(node.output, shape=shape, image=flattened))
         values[node.output.name] = node.output
         nodes.append(node)
     return Graph(
@@ -187,4 +200,6 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         inputs=inputs,
         nodes=tuple(nodes),
         outputs=tuple(dict.fromkeys(outputs)),
+        steps=network.steps
+        | {name: (*network.steps.get(name, ()), step) for name, step in network.packings.items()},
     )

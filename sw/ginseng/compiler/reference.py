@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.compiler.graph import Graph, Node
+from ginseng.compiler.graph import Graph, Node, Value
 
 __all__ = ["evaluate", "evaluate_node"]
 
@@ -35,13 +35,15 @@ def evaluate(
     """
     values: dict[str, Integers] = {name: x.astype(np.int64) for name, x in samples.items()}
     for node in graph.nodes:
-        values[node.output.name] = evaluate_node(node, [values[name] for name in node.inputs])
+        operands = [values[name] for name in node.inputs]
+        values[node.output.name] = evaluate_node(node, graph.sources(node), operands)
     return values if every_value else {name: values[name] for name in graph.outputs}
 
 
-def evaluate_node(node: Node, operands: Sequence[Integers]) -> Integers:
-    """Return what one node makes of its operands."""
-    raw = _KINDS[node.kind](node, *operands)
+def evaluate_node(node: Node, sources: Sequence[Value], operands: Sequence[Integers]) -> Integers:
+    """Return what one node makes of its operands, given what these are."""
+    images = [x.reshape(-1, *v.extents) for x, v in zip(operands, sources, strict=True)]
+    raw = _KINDS[node.kind](node, *images)
     out = np.clip(raw, node.output.lo, node.output.hi)
     return out.reshape(len(out), *node.output.shape)
 
@@ -70,12 +72,7 @@ def _bend(slope: Any, value: Integers) -> Integers:
     return np.maximum(value, 0) + _round_shift(negative, slope.shift)
 
 
-def _image(x: Integers) -> Integers:
-    return x.reshape(*x.shape, 1, 1) if x.ndim == 2 else x
-
-
 def _conv2d(node: Any, x: Integers) -> Integers:
-    x = _image(x)
     top, left, bottom, right = node.padding
     border = ((0, 0), (0, 0), (top, bottom), (left, right))
     padded = np.pad(x, border, constant_values=node.pad_value)
@@ -94,7 +91,6 @@ def _conv2d(node: Any, x: Integers) -> Integers:
 
 
 def _conv2d_transpose(node: Any, x: Integers) -> Integers:
-    x = _image(x)
     weight = node.weight.astype(np.int64)
     outputs, _, *kernel = weight.shape
     _, height, width = node.output.extents
@@ -119,22 +115,30 @@ def _conv2d_transpose(node: Any, x: Integers) -> Integers:
 
 def _dense(node: Any, x: Integers) -> Integers:
     acc = x.reshape(len(x), -1) @ node.weight.astype(np.int64).T + node.bias
-    return _requantise(node, _image(acc))
+    return _requantise(node, acc[:, :, None, None])
 
 
 def _add(node: Any, *operands: Integers) -> Integers:
-    x = _image(operands[0])
-    total = np.full_like(x, node.offset)
+    total = np.full_like(operands[0], node.offset)
     constant = () if node.constant is None else (node.constant.astype(np.int64),)
-    terms = (*map(_image, operands), *constant)
+    terms = (*operands, *constant)
     for term, multiplier in zip(terms, node.multiplier, strict=True):
         total += term * multiplier
     shifted: Integers = total >> node.shift
     return shifted if node.slope is None else _bend(node.slope, shifted)
 
 
+def _multiply(node: Any, a: Integers, b: Integers) -> Integers:
+    return _requantise(node, (a - node.zeros[0]) * (b - node.zeros[1]))
+
+
+def _concat(node: Any, *operands: Integers) -> Integers:
+    parts = [_rescale(r, x) for r, x in zip(node.rescales, operands, strict=True)]
+    return np.concatenate(parts, 1)
+
+
 def _clip(node: Any, x: Integers) -> Integers:
-    return _image(x)
+    return x
 
 
 def _windows(node: Any, x: Integers) -> Any:
@@ -158,7 +162,6 @@ def _within(positions: Integers, first: int, end: int) -> Integers:
 
 
 def _max_pool(node: Any, x: Integers) -> Integers:
-    x = _image(x)
     out = np.zeros((*x.shape[:2], *node.output.extents[1:]), np.int64)
     for (i, j), rows, columns in _windows(node, x):
         rows, columns = _within(rows, 0, x.shape[2]), _within(columns, 0, x.shape[3])
@@ -167,7 +170,6 @@ def _max_pool(node: Any, x: Integers) -> Integers:
 
 
 def _average_pool(node: Any, x: Integers) -> Integers:
-    x = _image(x)
     _, _, height, width = x.shape
     top, left, bottom, right = node.counted
     rescales = dict(zip(node.counts, node.rescales, strict=True))
@@ -182,8 +184,24 @@ def _average_pool(node: Any, x: Integers) -> Integers:
 
 
 def _global_average_pool(node: Any, x: Integers) -> Integers:
-    total = _image(x).sum((2, 3), keepdims=True)
+    total = x.sum((2, 3), keepdims=True)
     return _rescale(node.rescale, total + node.bias)
+
+
+def _argmax(node: Any, x: Integers) -> Integers:
+    label = x[:, :, 0, 0].argmax(1)
+    low = (label + 128) % 256 - 128
+    return np.stack([low, label >> 8], 1)[:, None, None, :]
+
+
+def _pad(node: Any, x: Integers) -> Integers:
+    top, left, bottom, right = node.padding
+    border = ((0, 0), (0, 0), (top, bottom), (left, right))
+    return np.pad(x, border, constant_values=node.fill)
+
+
+def _upsample(node: Any, x: Integers) -> Integers:
+    return x.repeat(node.factors[0], 2).repeat(node.factors[1], 3)
 
 
 _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
@@ -193,7 +211,12 @@ _KINDS: Final[Mapping[str, Callable[..., Integers]]] = {
     "add": _add,
     "requantise": _add,
     "clip": _clip,
+    "concat": _concat,
     "leaky_relu": _add,
+    "argmax": _argmax,
+    "multiply": _multiply,
+    "pad": _pad,
+    "upsample": _upsample,
     "max_pool": _max_pool,
     "average_pool": _average_pool,
     "global_average_pool": _global_average_pool,

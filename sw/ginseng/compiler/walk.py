@@ -7,13 +7,14 @@ import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call
+from ginseng.compiler.importers.padding import padding_attributes
 from ginseng.compiler.importers.source import Named
 
 __all__ = ["Walk"]
 
 #: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
 #: names of these.
-_PRIMITIVES: Final = {"Clip": ("maximum", "minimum")}
+_PRIMITIVES: Final = {"Clip": ("maximum", "minimum"), "Pad": ("pad",)}
 #: What is computed here where the operand is a held constant.
 _ON_CONSTANTS: Final = (
     "relax.quantize",
@@ -68,6 +69,7 @@ class Walk:
         from tvm import ir, relax, tirx
 
         self._relax = relax
+        self._module = module
         self._constant = ir.GenericConst
         self._number = (tirx.FloatImm, tirx.IntImm)
         function = module["main"]
@@ -217,12 +219,20 @@ class Walk:
             raise CompilerError(
                 f"Node {node} ({operator or op}): {op} is not supported; leave it out of the model"
             )
-        arguments = tuple(self._argument(a) for a in value.args)
+        if op == "relax.nn.dropout":
+            # At inference it is its input, and a mask that nobody uses.
+            self._tuples[variable] = list(value.args)
+            return
+        operands = [o for a in value.args for o in self._fields(a)]
+        arguments = tuple(self._argument(o) for o in operands)
         if arguments and isinstance(arguments[0], np.ndarray) and op in _ON_CONSTANTS:
             self._fold(variable, op, value, arguments)
             return
+        attributes = _attributes(value.attrs)
         if op == "relax.call_tir" and operator in _PRIMITIVES:
             op, arguments = self._primitive(value, operator, op, arguments)
+        if op == "relax.pad":
+            op, attributes = self._padding(variable, value, arguments)
         if not isinstance(variable.ty, relax.TensorType):
             raise CompilerError(
                 f"Node {node} ({operator or op}): the core cannot do {op.removeprefix('relax.')}, "
@@ -237,10 +247,16 @@ class Walk:
                 output=value_name,
                 args=tuple(a for a in arguments if a is not None),
                 shape=self._shape(variable, value_name),
-                attributes=_attributes(value.attrs),
-                steps={n: self._steps[a] for n, a in enumerate(value.args) if a in self._steps},
+                attributes=attributes,
+                steps={n: self._steps[o] for n, o in enumerate(operands) if o in self._steps},
             )
         )
+
+    def _fields(self, value: Any) -> list[Any]:
+        """Return what a tuple holds; anything else holds itself."""
+        if isinstance(value, self._relax.Tuple):
+            return list(value.fields)
+        return self._tuples.get(value, [value]) if isinstance(value, self._relax.Var) else [value]
 
     def _fold(self, variable: Any, op: str, value: Any, arguments: tuple[Any, ...]) -> None:
         """Compute an operator of a constant; of a dequantised one the steps go with it."""
@@ -282,6 +298,18 @@ class Walk:
             if name.rstrip("0123456789") == primitive:
                 return f"relax.{primitive}", tuple(self._argument(a) for a in value.args[1].fields)
         return op, arguments
+
+    def _padding(
+        self, variable: Any, value: Any, arguments: tuple[Any, ...]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the Relax operator and attributes of a padding's loop nest."""
+        source = value.args[1].fields[0]
+        found = padding_attributes(
+            self._module[value.args[0]],
+            self._shape(source, str(arguments[0])),
+            self._shape(variable, str(arguments[0])),
+        )
+        return "relax.nn.pad", found or {"pad_mode": "something else than a constant"}
 
     def _output(self, result: Any) -> str:
         name = self._names.get(result)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from inspect import signature
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -124,16 +126,27 @@ class SimulatedBoard(Board, Protocol):
         ...
 
 
-def open_board(name: str, *, config: SystemConfig | None = None) -> Board:
+def open_board(
+    name: str, *, config: SystemConfig | None = None, trace: Path | None = None
+) -> Board:
     """Open the board called ``name`` and check that it is the build ``config``.
 
     Boards are found through the entry-point group ``ginseng.boards``: a class or function that
-    takes the configuration and returns a `Board`.
+    takes the configuration, and ``trace`` if it can, and returns a `Board`.
+
+    Parameters
+    ----------
+    name : str
+        Of its entry point.
+    config : SystemConfig or None
+        The default one by default.
+    trace : Path or None
+        Where waveforms go, ``.fst`` or ``.vcd``.
 
     Raises
     ------
     BoardError
-        If no such board is installed, or it cannot be opened.
+        If no such board is installed, it cannot be opened, or has no waveforms.
     ConfigMismatchError
         If the device reports another configuration digest.
 
@@ -143,7 +156,11 @@ def open_board(name: str, *, config: SystemConfig | None = None) -> Board:
         raise BoardError(
             f"Board {name!r} is not known (boards: {', '.join(sorted(found)) or 'none installed'})"
         )
-    board: Board = found[name].load()(config or SystemConfig())
+    make = found[name].load()
+    if trace is not None and "trace" not in signature(make).parameters:
+        raise BoardError(f"Board {name} has no waveforms to trace; use --board rtl")
+    options = {} if trace is None else {"trace": trace}
+    board: Board = make(config or SystemConfig(), **options)
     check_identity(board, config or SystemConfig())
     return board
 

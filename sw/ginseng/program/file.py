@@ -16,6 +16,7 @@ from ginseng.isa.errors import IsaError
 from ginseng.isa.table import Domain, Permission, SlotUse, Source
 from ginseng.program.errors import ProgramError
 from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
+from ginseng.program.owner_side import OwnerStep
 
 __all__ = ["dumps", "load", "loads", "save"]
 
@@ -152,6 +153,19 @@ def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
 
 
 def _port(tree: dict[str, Any]) -> PortSpec:
-    if not isinstance(tree["shape"], list):
-        raise ProgramError(f"Port {tree['name']!r} has a list of extents, not {tree['shape']!r}")
-    return PortSpec(**(tree | {"shape": tuple(tree["shape"])}))
+    shape, image = tree["shape"], tree["image"]
+    if not isinstance(shape, list) or not isinstance(image, list | None):
+        raise ProgramError(f"Port {tree['name']!r} has lists of extents, not {shape!r}, {image!r}")
+    steps = tuple(_step(step) for step in tree["steps"])
+    known: dict[str, Any] = {"steps": steps}
+    known |= {"shape": tuple(shape), "image": None if image is None else tuple(image)}
+    return PortSpec(**(tree | known))
+
+
+_PAIRS: Final = ("kernel", "strides", "origin")
+
+
+def _step(tree: dict[str, Any]) -> OwnerStep:
+    plain = {key: tuple(tree[key]) for key in ("before", "after", "axes", *_PAIRS)}
+    reals = {key: tuple(map(tuple, tree[key])) for key in ("factors", "offsets")}
+    return OwnerStep(**(tree | plain | reals))

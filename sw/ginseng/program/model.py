@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import ldexp
+from math import ldexp, prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ginseng.isa.table import (
     Source,
 )
 from ginseng.program.errors import ProgramError
+from ginseng.program.owner_side import OwnerStep
 
 __all__ = ["LayerSpec", "PortSpec", "Program", "SealedTensor", "SlotSpec", "TensorSpec"]
 
@@ -156,6 +157,10 @@ class PortSpec:
         A device integer ``q`` means ``(q - zero) * mantissa * 2**-shift``: mantissa and shift
         are exactly one positive float32, the scale; without further ado the mantissa is 1 and
         the zero point 0.
+    image : tuple of int or None
+        ``(channels, height, width)`` if ``shape`` is its flattened form, channels slowest.
+    steps : tuple of OwnerStep
+        What the owner does to samples before they are quantised (inputs), or to results (outputs).
     row_elements : int
         Elements between the starts of two image rows in DRAM; at least ``width``. Elements
         between are padding that owners write as zero and ignore.
@@ -169,6 +174,8 @@ class PortSpec:
     row_elements: int
     mantissa: int = 1
     zero: int = 0
+    image: tuple[int, int, int] | None = None
+    steps: tuple[OwnerStep, ...] = ()
 
     def __post_init__(self) -> None:
         _require_types(self, f"Port {self.name!r}")
@@ -188,6 +195,14 @@ class PortSpec:
                 f"Port {self.name}: its mantissa is 1 to {_MAX_MANTISSA} and its zero point an "
                 f"int8, not {self.mantissa} and {self.zero}"
             )
+        if self.image is not None and not (
+            len(self.image) == 3
+            and all(type(extent) is int and extent > 0 for extent in self.image)
+            and self.shape == (prod(self.image),)
+        ):
+            raise ProgramError(
+                f"Port {self.name}: its shape {self.shape} is not the image {self.image} flattened"
+            )
         if self.row_elements < self.extents[2]:
             raise ProgramError(
                 f"Port {self.name}: a row of {self.row_elements} elements does not hold its "
@@ -200,12 +215,21 @@ class PortSpec:
         return -(-channels // block) * height * self.row_elements * batch * block
 
     @property
+    def given_shape(self) -> tuple[int, ...]:
+        """Shape of a sample that the owner of an input gives."""
+        return self.steps[0].before if self.steps else self.shape
+
+    @property
     def extents(self) -> tuple[int, int, int]:
         """``(channels, height, width)``; a vector is one pixel."""
+        if self.image is not None:
+            return self.image
         return (*self.shape, 1, 1) if len(self.shape) == 1 else self.shape  # type: ignore[return-value]
 
     def quantise(self, samples: NDArray[np.floating]) -> NDArray[np.int8]:
-        """Return ``sample / scale``, rounded half to even, plus the zero point, saturating.
+        """Return the samples, after the owner's steps, as device integers.
+
+        That is ``sample / scale``, rounded half to even, plus the zero point, saturating.
 
         In the precision of ``samples``, as ONNX's QuantizeLinear does with float32.
 
@@ -215,16 +239,24 @@ class PortSpec:
             If a sample is not a number.
 
         """
+        for step in self.steps:
+            samples = step(samples)
         if np.isnan(samples).any():
             raise ProgramError(f"Port {self.name}: a sample is not a number; clean the data")
         steps = np.rint(samples / ldexp(self.mantissa, -self.shift)) + self.zero
         integers: NDArray[np.int8] = steps.clip(-128, 127).astype(np.int8)
         return integers
 
-    def dequantise(self, samples: NDArray[np.int8]) -> NDArray[np.float32]:
-        """Return the real values of device integers, to the nearest float32."""
-        steps = samples.astype(np.float64) - self.zero
-        return np.ldexp(steps * self.mantissa, -self.shift).astype(np.float32)
+    def dequantise(self, samples: NDArray[np.int8]) -> NDArray[Any]:
+        """Return what device integers mean to the owner: the steps' result.
+
+        That is real values, to the nearest float32, or what the steps make of them.
+        """
+        exact = samples.astype(np.float64) - self.zero
+        values: NDArray[Any] = np.ldexp(exact * self.mantissa, -self.shift).astype(np.float32)
+        for step in self.steps:
+            values = step(values)
+        return values
 
     def pack(self, samples: NDArray[np.int8], *, batch: int, block: int) -> bytes:
         """Lay ``(n, *shape)`` integers, ``n <= batch``, out as the core reads them.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,8 +236,10 @@ class DataOwner(Owner):
             )
         return SealedInputs(run=number, values=tuple(values))
 
-    def open(self, results: SealedResults, *, run: int) -> dict[str, NDArray[np.float32]]:
-        """Open the results of ``run``: by output name, ``(n, *shape)`` real numbers.
+    def open(self, results: SealedResults, *, run: int) -> dict[str, NDArray[Any]]:
+        """Open the results of ``run``: by output name, ``(n, *shape)`` numbers.
+
+        They are real ones, or what the owner's steps of the port make of these.
 
         Raises
         ------
@@ -254,7 +257,7 @@ class DataOwner(Owner):
         offered = {value.tensor: value for value in results.values}
         if len(offered) != len(results.values):
             raise ResultError("A tensor is offered twice")
-        opened: dict[str, NDArray[np.float32]] = {}
+        opened: dict[str, NDArray[Any]] = {}
         core = self._program.config.core
         for port, tensor in self._outputs:
             value = offered.get(tensor.name)

@@ -7,7 +7,7 @@ parties cannot share an object by accident; over HTTP the same bytes travel.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ __all__ = ["LocalSession", "Progress", "Step", "local_session"]
 
 M = TypeVar("M")
 Samples = NDArray[np.floating] | Mapping[str, NDArray[np.floating]]
-Results = NDArray[np.float32] | dict[str, NDArray[np.float32]]
+Results = NDArray[Any] | dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class LocalSession:
         outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
-    def run(self, samples: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float32]]:
+    def run(self, samples: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[Any]]:
         """Do one run on at most `DataOwner.batch` samples."""
         number = self.data_owner.next_run
         sealed = self._sent(

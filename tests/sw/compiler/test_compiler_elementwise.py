@@ -8,6 +8,7 @@ from ginseng.compiler import Graph, Value
 from ginseng.compiler.operators.add import Add
 from ginseng.compiler.operators.clip import Clip
 from ginseng.compiler.operators.conv2d import Conv2d
+from ginseng.compiler.operators.multiply import Multiply
 from ginseng.compiler.operators.requantise import Requantise
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
@@ -103,6 +104,29 @@ def test_leaky_rectifiers_of_convolutions_are_exact(agrees, data, channels, size
         slope=data.draw(slopes(channels)),
     )
     agrees(single(node, Value(name="x", shape=(9, size, size), shift=0)), seed=seed)
+
+
+@FEW
+@given(
+    shape=shapes,
+    zeros=st.tuples(st.integers(-128, 127), st.integers(-128, 127)),
+    spread=st.booleans(),
+    multiplier=st.integers(1, 30000),
+    shift=st.integers(0, 20),
+    clip=activations,
+    seed=seeds,
+)
+def test_products_are_exact(agrees, shape, zeros, spread, multiplier, shift, clip, seed):
+    node = Multiply(
+        name="product",
+        inputs=("a", "b"),
+        output=Value(name="y", shape=shape, shift=0, lo=clip[0], hi=clip[1]),
+        zeros=zeros,
+        rescale=Rescale(multiplier=(multiplier,), offset=(70000,), shift=(shift,)),
+    )
+    a = Value(name="a", shape=shape, shift=0)
+    b = Value(name="b", shape=(shape[0], 1, 1) if spread else shape, shift=0, lo=-5)
+    agrees(single(node, a, b), seed=seed)
 
 
 def test_a_slope_is_the_nearest_that_sixteen_bits_can_state():

@@ -1,4 +1,4 @@
-"""Random pooling layers: the device computes them bit for bit, legally."""
+"""Random pooling, padding and upsampling: the device computes them bit for bit, legally."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,10 @@ from ginseng.compiler import CompilerError, Graph, Value
 from ginseng.compiler.operators.average_pool import AveragePool
 from ginseng.compiler.operators.global_average_pool import GlobalAveragePool, mean_rescale
 from ginseng.compiler.operators.max_pool import MaxPool
+from ginseng.compiler.operators.pad import Pad
+from ginseng.compiler.operators.upsample import Upsample
 from ginseng.compiler.rescale import Rescale
+from ginseng.isa.config import CoreConfig
 
 FEW = settings(
     max_examples=25,
@@ -142,3 +145,47 @@ def test_global_average_pooling_is_exact(
         rescale=Rescale(before=before, multiplier=(multiplier,), offset=(offset,), shift=(shift,)),
     )
     agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+
+
+spreads = st.tuples(st.integers(1, 40), st.integers(1, 14), st.integers(1, 14))
+
+
+@FEW
+@given(
+    shape=spreads,
+    padding=st.tuples(*[st.integers(0, 20)] * 4),
+    fill=st.sampled_from([0, 0, -128, 31]),
+    clip=activations,
+    seed=seeds,
+)
+def test_padding_of_any_width_is_exact(agrees, shape, padding, fill, clip, seed):
+    top, left, bottom, right = padding
+    extents = (shape[0], top + shape[1] + bottom, left + shape[2] + right)
+    node = Pad(
+        name="pad",
+        inputs=("x",),
+        output=Value(name="y", shape=extents, shift=0, lo=clip[0], hi=clip[1]),
+        padding=padding,
+        fill=fill,
+    )
+    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed)
+
+
+@FEW
+@given(
+    shape=spreads,
+    factors=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    clip=activations,
+    small=st.booleans(),
+    seed=seeds,
+)
+def test_upsampling_is_exact(agrees, shape, factors, clip, small, seed):
+    extents = (shape[0], shape[1] * factors[0], shape[2] * factors[1])
+    node = Upsample(
+        name="up",
+        inputs=("x",),
+        output=Value(name="y", shape=extents, shift=0, lo=clip[0], hi=clip[1]),
+        factors=factors,
+    )
+    core = CoreConfig(log_batch=1, log_block=3, log_acc_buff_size=14) if small else None
+    agrees(single(node, Value(name="x", shape=shape, shift=0)), seed=seed, core=core)

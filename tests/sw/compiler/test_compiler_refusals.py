@@ -62,11 +62,6 @@ def half_precision(build):
     return build.model(SHAPE, {"y": SHAPE}, dtype=onnx.TensorProto.FLOAT16)
 
 
-def product_of_values(build):
-    build.add("Mul", [build.conv("x", "c1", 8, 3), build.conv("x", "c2", 8, 3)], "y")
-    return build.model(SHAPE, {"y": (8, 8, 8)})
-
-
 def computed_weights(build):
     build.add("Conv", ["x", "z"], "y", kernel_shape=[3, 3])
     model = build.model(SHAPE, {"y": (1, 6, 6)})
@@ -81,15 +76,6 @@ def transposed(build):
 
 def sequence_mean(build):
     return tail(build, "ReduceMean", axes=[1], shape=(1, 8, 8))
-
-
-def flattened_end(build):
-    return tail(build, "Flatten", shape=(512,))
-
-
-def wide_padding(build):
-    build.add("Conv", ["x", build.weights("w", 4, 3, 3, 3)], "y", pads=[16] * 4)
-    return build.model(SHAPE, {"y": (4, 38, 38)})
 
 
 def wide_rows(build):
@@ -128,12 +114,9 @@ CASES = [
     (batch_of_four, "Input x", "batch 1"),
     (nan_weights, "y.node", "repair the model"),
     (half_precision, "Input x", "float32"),
-    (product_of_values, "y.node", "constants per channel"),
     (computed_weights, "y.node", "initialisers"),
     (transposed, "y.node", "leave it out"),
     (sequence_mean, "y.node", "only height and width"),
-    (flattened_end, "c.node", "end the model before"),
-    (wide_padding, "y.node", "pad the input"),
     (wide_rows, "y.node", "smaller images"),
     (wide_pool, "y.node", "smaller images"),
     (unused_input, "z", "remove it"),
@@ -313,7 +296,7 @@ def channels_last(relax, tvm, x):
         (lambda r, t, x: r.op.nn.relu(x), (1, 8), "int8", "make it float32"),
         (lambda r, t, x: r.op.nn.relu(x), (4, 8), "float32", "batch of 4"),
         (lambda r, t, x: r.op.nn.relu(x), (1, 2, 3), "float32", "3 dimensions"),
-        (lambda r, t, x: r.op.reshape(x, (1, 2, 2, 2)), (1, 8), "float32", "only flattening"),
+        (lambda r, t, x: r.op.reshape(x, (1, 2, 2, 2)), (1, 8), "float32", "at least one node"),
     ],
 )
 def test_relax_functions_that_cannot_be_compiled_are_refused(emit, shape, dtype, words):

@@ -50,3 +50,21 @@ def test_the_gates_compute_what_the_network_computes_and_attacks_are_stopped(tin
         assert session.cycles > 0
         results = run_attacks(session, samples)
     assert {result.outcome for result in results} == {"fatal", "refused"}
+
+
+def test_waveforms_are_written_where_they_were_asked_for(tmp_path, tiny, samples):
+    path = tmp_path / "run.vcd"
+    with (
+        open_board("rtl", config=tiny.program.config, trace=path) as board,
+        local_session(board, tiny.program) as session,
+    ):
+        assert str(path) in board.waves
+        session.infer(samples[:1])
+    text = path.read_text()
+    assert text.startswith("$version")
+    assert "insn_count" in text
+
+
+def test_a_board_without_waveforms_says_so(config, tmp_path):
+    with pytest.raises(BoardError, match="use --board rtl"):
+        open_board("model", config=config, trace=tmp_path / "run.vcd")

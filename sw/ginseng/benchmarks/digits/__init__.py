@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ginseng.benchmarks.errors import BenchmarkError
+from ginseng.benchmarks.errors import MissingPackageError
 
 __all__ = ["MODEL", "Digits", "load_digits", "split"]
 
@@ -27,14 +27,14 @@ def load_digits() -> Digits:
 
     Raises
     ------
-    BenchmarkError
+    MissingPackageError
         If scikit-learn is not installed.
 
     """
     try:
         from sklearn import datasets
     except ModuleNotFoundError:
-        raise BenchmarkError(
+        raise MissingPackageError(
             "The digits come with scikit-learn, which is not installed; pip install 'ginseng[demo]'"
         ) from None
     bunch = datasets.load_digits()

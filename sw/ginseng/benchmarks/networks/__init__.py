@@ -1,4 +1,4 @@
-"""The networks that benchmarks compile: one with real weights and data, the others seeded."""
+"""The networks that benchmarks compile: two with real weights and data, the others seeded."""
 
 from collections.abc import Callable
 from typing import Final
@@ -15,6 +15,7 @@ from ginseng.benchmarks.networks.builder import (
 from ginseng.benchmarks.networks.dcgan import dcgan
 from ginseng.benchmarks.networks.mobilenet import mobilenet_v1
 from ginseng.benchmarks.networks.resnet import residual, resnet18, resnet32, resnet34
+from ginseng.benchmarks.networks.rnet import rnet
 from ginseng.benchmarks.networks.vgg import vgg9
 from ginseng.benchmarks.networks.yolo import tiny_yolo
 
@@ -38,6 +39,7 @@ def digits() -> Network:
 #: What makes each network, by name; small ones first.
 NETWORKS: Final[dict[str, Callable[[], Network]]] = {
     "digits": digits,
+    "rnet": rnet,
     "residual": residual,
     "resnet32": resnet32,
     "vgg9": vgg9,

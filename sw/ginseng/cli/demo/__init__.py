@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ginseng.cli.errors import UsageError
-from ginseng.cli.output import BoardOption, JsonOption, Output
+from ginseng.cli.output import BoardOption, JsonOption, Output, TraceOption
 
 __all__ = ["register"]
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def demo(
         board: BoardOption = "model",
+        trace: TraceOption = None,
         images: Annotated[int, typer.Option(help="Held-back images to run.", min=1, max=360)] = 360,
         as_json: JsonOption = False,
     ) -> None:
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
                 f"The demo needs {error.name}, which is not installed; pip install 'ginseng[demo]'"
             ) from None
         output = Output(as_json)
-        document = Story(board, images=images, output=output).tell()
+        document = Story(board, images=images, output=output, trace=trace).tell()
         output.document(document)
         if document["accuracy_device"] < document["accuracy_float"] - 0.01:
             raise UsageError("The device lost more than a point of accuracy; this is a defect")

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -66,12 +67,17 @@ class Story:
     images : int
         Held-back images to run.
     output : Output
+    trace : Path or None
+        Where waveforms of the protected board go.
 
     """
 
-    def __init__(self, board: str, *, images: int, output: Output) -> None:
+    def __init__(
+        self, board: str, *, images: int, output: Output, trace: Path | None = None
+    ) -> None:
         self._board_name: Final = board
         self._output: Final = output
+        self._trace: Final = trace
         self._training, held = split(load_digits())
         self._held: Final = Digits(held.images[:images], held.labels[:images])
         self._config: Final = SystemConfig()
@@ -80,7 +86,8 @@ class Story:
         """Do every step; return the JSON document of `ginseng demo`."""
         say = self._output.say
         start = time.perf_counter()
-        with open_board(self._board_name, config=self._config) as board:
+        with open_board(self._board_name, config=self._config, trace=self._trace) as board:
+            self._output.waves(board)
             if not isinstance(board, SimulatedBoard):
                 raise UsageError(
                     f"Board {board.name} is a device, whose DRAM nobody can attack from here; "
@@ -93,6 +100,8 @@ class Story:
                 say(f"  [yellow]simulated[/yellow] {what}")
             with local_session(board, program, progress=self._step) as session:
                 float_accuracy, accuracy = self._run(session)
+                runs = -(-len(self._held.labels) // program.config.core.batch)
+                cycles = session.cycles // runs
                 clear = self._look(session, program)
                 attacks = self._attack(session)
                 moved = session.read_bytes + session.write_bytes
@@ -113,6 +122,7 @@ class Story:
                 ("bytes moved through the TEC", f"{moved:,}"),
                 ("16-byte blocks in the clear in DRAM", sum(c.blocks for c in clear)),
                 ("cycles an image, modelled", f"{protected:,}"),
+                ("cycles a run, on the device", f"{cycles:,}" if cycles else "n/a"),
                 ("cost of protection, modelled", f"{100 * (protected / plain - 1):+.2f} %"),
                 ("attacks stopped", f"{len(attacks)} of {len(_ATTACKS)}"),
                 ("control, protection off", control),
@@ -128,6 +138,7 @@ class Story:
             "bytes_protected": nbytes,
             "bytes_moved": moved,
             "blocks_in_clear": sum(c.blocks for c in clear),
+            "cycles_device": cycles,
             "cycles_plain": plain,
             "cycles_protected": protected,
             "overhead_modelled": protected / plain - 1,

@@ -51,6 +51,8 @@ def _ports(code: Code) -> tuple[tuple[PortSpec, ...], tuple[PortSpec, ...]]:
             shift=value.shift,
             mantissa=value.mantissa,
             zero=value.zero,
+            image=value.image,
+            steps=graph.steps.get(name, ()),
             row_elements=value.extents[2],
         )
 

@@ -227,6 +227,18 @@ class _Linear:
                 stride=plane,
             )
             return base
+        if max(top, bottom, left, right) > _PAD_LIMIT:
+            # More than a LOAD can pad: clear everything, then place row by row.
+            self.layer.stream.clear(source, sram=base, count=c.size * count * g.pitch)
+            for block, row in np.ndindex(c.size, real):
+                self.layer.stream.load(
+                    Memory.INP,
+                    source,
+                    begin + block * plane + row * step * g.width,
+                    sram=base + (block * count + top + row) * g.pitch + left,
+                    cols=g.width,
+                )
+            return base
         for block in range(c.size):
             self.layer.stream.load(
                 Memory.INP,
@@ -433,16 +445,11 @@ def lower_linear(
     Raises
     ------
     CompilerError
-        If one row of the image does not fit the buffers, or the padding its field.
+        If one row of the image does not fit the buffers.
 
     """
     core = layer.config
     (channels, height, width), (outputs, out_height, out_width) = extents
-    if max(padding) > _PAD_LIMIT:
-        raise layer.node.refuse(
-            f"its padding {padding} exceeds {_PAD_LIMIT} pixels; crop the kernel's empty border, "
-            "or pad the input"
-        )
     blocked, spans = _block_weights(layer, weight, channels, groups)
     down, across = (
         Axis(
@@ -474,10 +481,6 @@ def lower_linear(
         upsample=upsample,
         spans=spans,
     )
-    if geometry.right > _PAD_LIMIT:
-        raise layer.node.refuse(
-            f"it reads {geometry.right} columns beyond the image; pad the input"
-        )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
     needed = (1 + geometry.copies) * out_width + geometry.vectors
     layer.fits(needed, Memory.ACC, "one row of results")

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -108,6 +109,10 @@ class Layer:
         """Return where the readers of an operand find it."""
         return self._builder.values[self.node.inputs[operand]][0]
 
+    def placed(self) -> frozenset[int]:
+        """Return which operands their producers store in this node's output already."""
+        return self._builder.placed[self.node.output.name]
+
     def constant(self, role: Role, data: NDArray[np.generic]) -> Segment:
         """Return a new segment that holds ``data``."""
         raw = data.tobytes()
@@ -116,14 +121,15 @@ class Layer:
     def store(self, offset: int, *, sram: int, cols: int, rows: int = 1, stride: int = 0) -> None:
         """Store results at element ``offset`` of the output, wherever that is kept."""
         limit = (1 << 16) - 1
-        for segment in self._builder.values[self.node.output.name]:
+        for segment, begin in self._builder.targets(self.node.output.name):
+            at = begin + offset
             if rows > 1 and stride == cols and rows * cols <= limit:
-                self.stream.store(segment, offset, sram=sram, cols=rows * cols)
+                self.stream.store(segment, at, sram=sram, cols=rows * cols)
             elif rows > 1 and stride > limit:
                 for r in range(rows):
-                    self.stream.store(segment, offset + r * stride, sram=sram + r * cols, cols=cols)
+                    self.stream.store(segment, at + r * stride, sram=sram + r * cols, cols=cols)
             else:
-                self.stream.store(segment, offset, sram=sram, cols=cols, rows=rows, stride=stride)
+                self.stream.store(segment, at, sram=sram, cols=cols, rows=rows, stride=stride)
 
     def tune(
         self,
@@ -226,6 +232,8 @@ class _Builder:
         self.model: Final = model
         self.segments: Final[list[Segment]] = []
         self.values: Final[dict[str, list[Segment]]] = {}
+        self.placed: Final[dict[str, frozenset[int]]] = {}
+        self._parts: Final[dict[str, list[tuple[str, int]]]] = {}
         self.tuned: Final[dict[Hashable, Tuned]] = {}
         self.plans: Final[dict[str, Tuned]] = {}
         self._graph: Final = graph
@@ -233,13 +241,38 @@ class _Builder:
         for value in graph.inputs:
             self._place(value.name, Role.INPUT, value.extents)
         for node in graph.nodes:
+            self._place_inputs(node)
+        for node in graph.nodes:
             name = node.output.name
             # What another node reads and what an owner takes are two tensors: an export is
             # write-only.
-            if graph.readers(name):
+            if any(self._reads(reader, name) for reader in graph.readers(name)):
                 self._place(name, Role.SCRATCH, node.output.extents)
             if name in graph.outputs:
                 self._place(name, Role.OUTPUT, node.output.extents)
+
+    def _place_inputs(self, node: Node) -> None:
+        """Note which producers store into the output of ``node``, which then has less to do."""
+        made = {other.output.name for other in self._graph.nodes}
+        placed = node.placed(self._graph.sources(node), self.config.core.block)
+        plane = prod(node.output.extents[1:])
+        used = {n: block for n, block in placed.items() if node.inputs[n] in made}
+        self.placed[node.output.name] = frozenset(used)
+        for n, block in used.items():
+            parts = self._parts.setdefault(node.inputs[n], [])
+            parts.append((node.output.name, block * plane))
+
+    def _reads(self, node: Node, value: str) -> bool:
+        """Return whether ``node`` loads ``value``, and not only finds it in place."""
+        placed = self.placed[node.output.name]
+        return any(name == value and n not in placed for n, name in enumerate(node.inputs))
+
+    def targets(self, value: str) -> list[tuple[Segment, int]]:
+        """Return where ``value`` is stored: segments, and the element at which it begins."""
+        found = [(segment, 0) for segment in self.values.get(value, [])]
+        for whole, begin in self._parts.get(value, []):
+            found += [(segment, begin + at) for segment, at in self.targets(whole)]
+        return found
 
     def segment(self, name: str, role: Role, length: int, data: bytes | None) -> Segment:
         segment = Segment(name, role, length, data)

@@ -226,7 +226,6 @@ class _Machine:
     def _move(self, flight: _Flight, client: Client, ready: int) -> None:
         """Have the bus do what an instruction moves; its first address is given at ``ready``."""
         insn = flight.insn
-        assert insn.access is not None
         assert insn.segment is not None
         fields, queue = insn.fields, insn.queue
         rows, cols = fields["y_size"], fields["x_size"]
@@ -237,6 +236,12 @@ class _Machine:
                 fields.get(f, 0) for f in ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
             )
             work += (rows + top + bottom) * (cols + left + right) - rows * cols
+        if insn.access is None:
+            # Nothing but padding: the bus has no part in it.
+            end = ready + work + self._core.load_retire
+            self.agenda.at(end, lambda now: self._complete(flight, now))
+            self.agenda.at(ready, self._wakes[queue])
+            return
         bursts = cut(insn.access, insn.segment, self._model)
         cost = self.costs[insn.layer]
         cost.bus += self._model.occupied(bursts)

@@ -1,7 +1,7 @@
 """Sums and differences of values, or of a value and a constant image, with their activation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -12,10 +12,11 @@ from ginseng.compiler.backend.pointwise import ElementTile, Operand, lower_eleme
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role
 from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
+from ginseng.compiler.floatgraph import Call, FloatNode, Grid, Network, Operator
 from ginseng.compiler.graph import INT8, Node, Value
 from ginseng.compiler.histogram import Histogram
 from ginseng.compiler.methods import min_max
+from ginseng.compiler.operators.affine import per_channel
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import MULTIPLIER_LIMIT, Rescale
 from ginseng.compiler.slope import Slope
@@ -202,14 +203,17 @@ class FloatAdd(FloatNode):
 
     signs: tuple[int, int] = (1, 1)
     constant: NDArray[np.float64] | None = field(default=None, repr=False)
+    step: float | None = None
 
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer sum."""
         terms, constant = list(inputs), None
         if self.constant is not None:
-            shift = min_max(Histogram.of(self.constant))
-            terms.append(Value(name="constant", shape=self.constant.shape, shift=shift))
-            constant = np.rint(np.ldexp(self.constant, shift)).clip(*INT8).astype(np.int8)
+            grid = self._constant_grid(self.constant)
+            term = Value(name="constant", shape=self.constant.shape, **asdict(grid))
+            terms.append(term)
+            integers = np.rint(self.constant / float(term.scale)) + term.zero
+            constant = integers.clip(*INT8).astype(np.int8)
         output = scales.value(self, limit=max(v.shift for v in terms))
         return Add.of(
             self.name,
@@ -220,19 +224,32 @@ class FloatAdd(FloatNode):
             constant=constant,
         )
 
+    def _constant_grid(self, constant: NDArray[np.float64]) -> Grid:
+        """Return the scale of the constant: the model's own, else a power of two."""
+        if self.step is None:
+            return Grid(shift=min_max(Histogram.of(constant)), mantissa=1, zero=0)
+        # Its zero point is lost, but any does that brings its integers into int8.
+        least, greatest = (
+            round(float(end) / self.step) for end in (constant.min(), constant.max())
+        )
+        fits = INT8[0] <= least and greatest <= INT8[1]
+        return Grid.of(self.step, 0 if fits else INT8[0] - least)
+
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
     """Claim a sum or difference; those with constants per channel are for `affine`."""
     signs = (1, 1 if call.op == "relax.add" else -1)
     arrays = [isinstance(a, np.ndarray) for a in call.args]
-    inputs, constant = list(call.args), None
+    inputs, constant, step = list(call.args), None, None
     if any(arrays):
         n = arrays.index(True)
-        if len(call.shape) != 4 or call.args[n].squeeze().ndim < 2 or all(arrays):
+        if len(call.shape) != 4 or all(arrays) or per_channel(call.args[n], call.shape) is not None:
             return None
         constant = np.broadcast_to(call.args[n].astype(np.float64), call.shape)[0]
         if not np.isfinite(constant).all():
             raise call.refuse("its constant is not finite; repair the model")
+        steps = np.unique(call.steps.get(n, np.empty(0)))
+        step = float(steps[0]) if len(steps) == 1 else None
         inputs = [call.args[1 - n]]
         signs = (signs[1 - n], signs[n])
     shapes = [network.shape(a) for a in inputs]
@@ -251,6 +268,7 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
         shape=call.sample_shape(),
         signs=signs,
         constant=constant,
+        step=step,
     )
 
 

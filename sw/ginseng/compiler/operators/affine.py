@@ -41,7 +41,8 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
     constant = per_channel(right, call.shape)
     if constant is None:
         raise call.refuse(
-            f"its constant has shape {right.shape}; only one number per channel is supported"
+            f"its constant has shape {right.shape}; only one number per channel is supported; "
+            "if it scales an input, do that on the owner's side (--owner-side)"
         )
     if not np.isfinite(constant).all() or (operator == "divide" and not constant.all()):
         raise call.refuse("its constant is not finite, or divides by zero; repair the model")

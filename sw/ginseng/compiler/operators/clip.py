@@ -49,6 +49,11 @@ class Clip(Node):
 class FloatClip(FloatNode):
     """An activation whose input has other readers too."""
 
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Return its input and its result: it does not rescale."""
+        return (*self.inputs, self.output)
+
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer clip, in the scale of its input where the model allows that."""
         if not scales.keeps(self, inputs[0]):

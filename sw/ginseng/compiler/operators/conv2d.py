@@ -11,6 +11,7 @@ from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
+from ginseng.compiler.operators.pad import FloatPad
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale, sum_bounds
 from ginseng.compiler.slope import Slope
@@ -151,7 +152,13 @@ def _recognise(call: Call, network: Network) -> FloatNode | None:
             f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
             "export it as NCHW and OIHW"
         )
-    top, left, bottom, right = call.attr("padding")
+    padding = call.attr("padding")
+    before = network.sole_producer(source)
+    if isinstance(before, FloatPad) and before.is_linear and not before.fill:
+        padding = tuple(a + b for a, b in zip(padding, before.padding, strict=True))
+        (source,) = before.inputs
+        network.drop(before)
+    top, left, bottom, right = padding
     return FloatConv2d(
         name=call.name,
         inputs=[source],

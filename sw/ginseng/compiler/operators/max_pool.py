@@ -94,6 +94,11 @@ class FloatMaxPool(FloatNode):
     padding: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
 
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Return its input and its result: it does not rescale."""
+        return (*self.inputs, self.output)
+
     def quantise(self, inputs: Sequence[Value], scales: Scales) -> Node:
         """Return the integer pooling."""
         return MaxPool(

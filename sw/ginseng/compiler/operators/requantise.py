@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
@@ -50,14 +49,8 @@ def _grid(call: Call) -> Grid:
     real = float(scale.reshape(()))
     if not np.isfinite(real) or real <= 0:
         raise call.refuse(f"its scale is {real}; a scale is positive and finite")
-    ratio = Fraction(real)
-    bits = ratio.denominator.bit_length() - 1
-    mantissa = ratio.numerator
-    while mantissa % 2 == 0:
-        mantissa, bits = mantissa // 2, bits - 1
     # The core knows int8 only: uint8 is the same with everything 128 less.
-    point = int(zero.reshape(())) - (128 if kind == "uint8" else 0)
-    return Grid(shift=bits, mantissa=mantissa, zero=point)
+    return Grid.of(real, int(zero.reshape(())) - (128 if kind == "uint8" else 0))
 
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:

@@ -131,9 +131,31 @@ class RtlBoard:
         return sha256(MODEL_MONITOR_ROM).digest()
 
     @property
-    def note(self) -> str:
-        """What is other than was asked for, as the kind of waveform; empty otherwise."""
-        return str(self._open().note)
+    def traffic(self) -> Any:
+        """What the DRAM of a build without a TEC saw, a `ginseng.bench.model.BusTraffic`.
+
+        Raises
+        ------
+        BoardError
+            If the build has a TEC, or the device broke a rule of AXI.
+
+        """
+        if self._protected:
+            raise BoardError("With a TEC there is no bus on board rtl; use SystemConfig(tec=None)")
+        from ginseng.bench.errors import BusError
+
+        try:
+            return self._open().traffic
+        except BusError as error:
+            raise BoardError(f"Board {self.name}: {error}; this is a defect of the gates") from None
+
+    @property
+    def waves(self) -> str:
+        """Where waveforms go, and what is other than was asked for; empty without ``trace``."""
+        device = self._open()
+        if device.wave_file is None:
+            return ""
+        return f"{device.wave_file}" + (f" ({device.note})" if device.note else "")
 
     def attestation_public_key(self) -> bytes:
         """Return x ‖ y of the key that signs quotes; what a manufacturer reads once and certifies.
