@@ -141,3 +141,37 @@ def test_compute_hides_almost_everything_where_there_is_enough_of_it():
     assert image.layers[0].cycles_plain < 1.03 * steps
     serial = lower(single(node, 28), BARE, protect=False, memory="realistic")
     assert serial.layers[0].cycles_plain < 1.03 * steps
+
+
+def chain(count):
+    """Convolutions without padding: every image is smaller than the one before."""
+    values = [Value(name="x", shape=(16, 2 * count + 2, 2 * count + 2), shift=0)]
+    nodes = []
+    rng = np.random.default_rng(1)
+    for n in range(count):
+        side = values[-1].shape[1] - 2
+        values.append(Value(name=f"v{n}", shape=(16, side, side), shift=0))
+        nodes.append(
+            Conv2d(
+                name=f"c{n}",
+                inputs=(values[-2].name,),
+                output=values[-1],
+                weight=rng.integers(-128, 128, (16, 16, 3, 3)).astype(np.int8),
+                bias=np.full(16, 100, np.int32),
+                rescale=Rescale.shifted(10),
+            )
+        )
+    return Graph(name="chain", inputs=(values[0],), nodes=tuple(nodes), outputs=(values[-1].name,))
+
+
+def test_a_deep_network_fits_a_small_table_and_the_error_names_both_numbers(findings):
+    graph = chain(6)
+    config = SystemConfig()
+    assert len(lower(graph, config).tensors) > 8
+    small = replace(config, tec=replace(config.tec, table_entries=8))
+    program = lower(graph, small)
+    assert len(program.tensors) == 7
+    assert findings(program) == []
+    tiny = replace(config, tec=replace(config.tec, table_entries=4))
+    with pytest.raises(CompilerError, match=r"needs 7 rows of the tensor table, the build has 4"):
+        lower(graph, tiny)
