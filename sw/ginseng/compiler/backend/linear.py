@@ -296,7 +296,10 @@ class _Linear:
                     (x.taps, 0, x.tap_pixels, x.tap_step),
                     *wide,
                 ]
-                outer, inner = self._loops(dims)
+                if g.is_brief:
+                    # Columns last, and not as a loop if others can be.
+                    dims.append(dims.pop(1))
+                outer, inner = self._loops(dims, len(dims) - 1 if g.is_brief else None)
                 uops = grid(*(d for n, d in enumerate(dims) if n not in (outer, inner)))
                 # What the dimensions of the pairs leave out: their first, or all of them.
                 uops = product(uops, first_pair if wide else pairs)
@@ -347,8 +350,11 @@ class _Linear:
                     )
         return found
 
-    def _loops(self, dims: list[_Dim]) -> tuple[int, int]:
-        """Return the two dimensions that leave the fewest micro-ops; the first such pair."""
+    def _loops(self, dims: list[_Dim], last: int | None = None) -> tuple[int, int]:
+        """Return the two dimensions that leave the fewest micro-ops, the first such pair.
+
+        Dimension ``last`` is taken only where there are no two others.
+        """
         core = self.layer.config
         limits = [core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT)]
         allowed = [
@@ -357,7 +363,8 @@ class _Linear:
             if count <= _ITERATIONS and all(s < m for s, m in zip(steps, limits, strict=True))
         ]
         return max(
-            combinations(allowed, 2), key=lambda p: (dims[p[0]][0] * dims[p[1]][0], -p[0], -p[1])
+            combinations(allowed, 2),
+            key=lambda p: (last not in p, dims[p[0]][0] * dims[p[1]][0], -p[0], -p[1]),
         )
 
     def _requantise(self, r: _Part, o: _Part, acc: int) -> None:
