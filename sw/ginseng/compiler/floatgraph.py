@@ -243,6 +243,8 @@ class Network:
     nodes : list of FloatNode
     steps : dict of str to tuple of OwnerStep
         What the owner does to inputs before, and to outputs after.
+    packings : dict of str to OwnerStep
+        How the owner packs inputs, after all other steps.
     images : dict of str to tuple of int
         Channels, height and width of inputs that the model takes flattened.
     grids : dict of str to Grid
@@ -264,6 +266,7 @@ class Network:
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
         self.steps: dict[str, tuple[OwnerStep, ...]] = {}
+        self.packings: dict[str, OwnerStep] = {}
         self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
@@ -318,6 +321,19 @@ class Network:
                 return self._producers.get(value)
             value = self._aliases[value]
         return None
+
+    def sole_input(self, value: str) -> str | None:
+        """Return the input of the network that ``value`` is if one call uses it, None else."""
+        while self._uses[value] == 1:
+            if value not in self._aliases:
+                return value if value in self.inputs else None
+            value = self._aliases[value]
+        return None
+
+    def pack(self, name: str, step: OwnerStep) -> None:
+        """Let the owner pack an input."""
+        self.packings[name] = step
+        self.inputs[name] = self._shapes[name] = (1, *step.after)
 
     def fix(self, value: str) -> None:
         """Let nothing more fold into what makes ``value``."""
