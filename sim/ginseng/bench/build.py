@@ -27,7 +27,7 @@ from ginseng.bench.errors import BuildError
 from ginseng.isa.cache import cache_directory
 from ginseng.soc.build import verilog
 
-__all__ = ["Built", "Waves", "build"]
+__all__ = ["Built", "Waves", "build", "verilator_root"]
 
 _NATIVE: Final = Path(__file__).parent / "native"
 _VERILATE: Final = (

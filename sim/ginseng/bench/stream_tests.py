@@ -43,7 +43,7 @@ _PATTERNS = (
 
 async def start(dut: Any) -> None:
     """Start the clock and reset."""
-    cocotb.start_soon(Clock(dut.clk, _PERIOD, unit="ns").start())
+    Clock(dut.clk, _PERIOD, unit="ns").start()
     dut.rst.value = 1
     for _ in range(3):
         await RisingEdge(dut.clk)

@@ -60,6 +60,8 @@ class Gates:
         self.seconds += time.perf_counter() - start
         self.cpu_seconds += time.process_time() - cpu
         self.cycles += cycles
+        # Refuses a run in which the gates broke a rule of the bus.
+        _ = self.board.traffic
         return cycles
 
 

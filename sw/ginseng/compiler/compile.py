@@ -11,7 +11,7 @@ from ginseng.compiler.backend.cost import memory_timing
 from ginseng.compiler.backend.image import program
 from ginseng.compiler.backend.plan import LayerPlan
 from ginseng.compiler.errors import CompilerError
-from ginseng.compiler.given import GivenScales
+from ginseng.compiler.given import given_graph
 from ginseng.compiler.graph import Graph
 from ginseng.compiler.methods import calibration_method
 from ginseng.compiler.quantise import Scales, integer_graph
@@ -103,7 +103,7 @@ def quantise_model(
                 f"Model {network.name} is quantised already and brings its own scales; leave the "
                 "calibration data and samples to compare with out, or give the float model"
             )
-        return QuantisedModel(integer_graph(network, GivenScales(network)), imported.sha256)
+        return QuantisedModel(given_graph(network), imported.sha256)
     from ginseng.compiler.calibration import FloatRun, calibrate, check_samples
 
     samples = check_samples(imported.inputs, calibration or {})

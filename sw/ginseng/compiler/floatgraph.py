@@ -394,7 +394,7 @@ class Network:
                 node.name = self._unique(node.name)
                 self.nodes.append(node)
                 self._producers[node.output] = node
-                if isinstance(node, LinearFloatNode) and 1 in call.steps:
+                if isinstance(node, LinearFloatNode) and call.op in _OUTPUT_AXIS:
                     node.steps = _per_output(call, len(node.weight))
             if node is not None or known != (
                 len(self._producers),
@@ -414,8 +414,8 @@ class Network:
 _OUTPUT_AXIS: Final = {"relax.nn.conv2d": 0, "relax.matmul": 1, "relax.nn.conv2d_transpose": 1}
 
 
-def _per_output(call: Call, outputs: int) -> NDArray[np.float64]:
-    """Return the step of the weights of each output channel.
+def _per_output(call: Call, outputs: int) -> NDArray[np.float64] | None:
+    """Return the step of the weights of each output channel, None if they are floats.
 
     Raises
     ------
@@ -423,6 +423,8 @@ def _per_output(call: Call, outputs: int) -> NDArray[np.float64]:
         If it differs within a channel.
 
     """
+    if 1 not in call.steps:
+        return None
     steps = np.moveaxis(call.steps[1], _OUTPUT_AXIS[call.op], 0)
     steps = steps.reshape(len(steps), -1)
     if (steps != steps[:, :1]).any():

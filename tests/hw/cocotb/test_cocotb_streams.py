@@ -11,15 +11,17 @@ from ginseng.bench.errors import BenchError
 from ginseng.bench.streams import StreamCase, StreamTop, stream_plan
 from ginseng.bench.vpi import run_tests
 from ginseng.bus.burst import Cut, Rows
+from ginseng.bus.plan import BASES, Planner, bases_layout
 from ginseng.bus.realign import Pack, Place
 from ginseng.bus.shapes import DmaShapes
 from ginseng.flow.arbiter import RoundRobin
 from ginseng.flow.queue import Queue, Skid
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
-from ginseng.isa.insn import Opcode, instruction_set
+from ginseng.isa.insn import INSN_BYTES, Opcode, instruction_set
 from ginseng.isa.insn import Queue as QueueName
-from ginseng.isa.transfer import Client
+from ginseng.isa.transfer import Client, TransferDescriptor
 from ginseng.vta.dispatch import Dispatch
+from ginseng.vta.store import Beats
 
 pytestmark = pytest.mark.rtl
 
@@ -31,7 +33,7 @@ PAGE = 4096
 
 def pack(layout, **fields):
     """Return a struct as an integer."""
-    layout = data.StructLayout.cast(layout)
+    layout = data.Layout.cast(layout)
     word = 0
     for name, value in fields.items():
         at = layout[name]
@@ -244,6 +246,76 @@ def places():
     )
 
 
+def planner():
+    """Descriptors of every client become bytes; rows that follow one another become one."""
+    rng = random.Random(10)
+    memories = {
+        Client.FETCH: (Memory.UOP,),
+        Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
+        Client.INP: (Memory.INP,),
+        Client.WGT: (Memory.WGT,),
+        Client.STORE: (Memory.OUT,),
+    }
+    bases = {name: 16 * (n + 1) << 12 for n, name in enumerate(sorted(set(BASES.values())))}
+    inputs, outputs = {}, {}
+    for client, choices in memories.items():
+        inputs[f"i__{int(client)}"], wanted = [], []
+        for n in range(30):
+            memory = rng.choice(choices)
+            rows, columns = rng.choice([0, 1, 2, 9]), rng.choice([0, 1, 7, 300])
+            stride = columns if n % 2 else rng.randrange(1 << 16)
+            fields = {
+                "memory": memory,
+                "dram_base": rng.getrandbits(32),
+                "rows": rows,
+                "row_elements": columns,
+                "stride": stride,
+            }
+            inputs[f"i__{int(client)}"].append(
+                pack(TransferDescriptor, **{k: int(v) for k, v in fields.items()})
+            )
+            if not rows or not columns:
+                continue
+            fetches = client is Client.FETCH
+            element = INSN_BYTES if fetches else CORE.element_bytes(memory)
+            merged = rows == 1 or stride == columns
+            offset = fields["dram_base"] * element
+            plan = {
+                "base": 0 if fetches else bases[BASES[memory]],
+                "offset": offset if fetches else offset % (1 << 32),
+                "nbytes": element * columns * (rows if merged else 1),
+                "stride": stride * element,
+                "rows": 1 if merged else rows,
+            }
+            wanted.append(pack(SHAPES.plan, **plan))
+        outputs[f"o__{int(client)}"] = whole(SHAPES.plan, wanted)
+    return StreamCase(
+        name="planner",
+        component=Planner(SHAPES),
+        inputs=inputs,
+        outputs=outputs,
+        constants={"room": (1 << len(Client)) - 1, "bases": pack(bases_layout(), **bases)},
+    )
+
+
+def dense_beats(name, element, beat):
+    """Stores of several lengths, each of which starts a beat of its own."""
+    rng, items, wanted = random.Random(name), [], []
+    into, out = (data.StructLayout({"data": bits, "last": 1}) for bits in (element, beat))
+    for length in (1, 2, 5, 8, 1, 3, 16, 4):
+        store = [rng.getrandbits(element) for _ in range(length)]
+        items += [pack(into, data=e, last=int(n == length - 1)) for n, e in enumerate(store)]
+        word, bits = sum(e << n * element for n, e in enumerate(store)), element * length
+        for at in range(0, bits, beat):
+            meant = (1 << min(beat, bits - at)) - 1
+            last = int(at + beat >= bits)
+            value = pack(out, data=word >> at & meant, last=last)
+            wanted.append((value, pack(out, data=meant, last=1)))
+    return StreamCase(
+        name=name, component=Beats(element, beat), inputs={"i": items}, outputs={"o": wanted}
+    )
+
+
 CASES = (
     lambda: same("queue", Queue(12, 4), 12),
     lambda: same("queue_of_one", Queue(5, 1), 5),
@@ -255,6 +327,9 @@ CASES = (
     cut,
     packs,
     places,
+    planner,
+    lambda: dense_beats("beats_of_wide_elements", 128, 64),
+    lambda: dense_beats("beats_of_narrow_elements", 128, 512),
 )
 
 

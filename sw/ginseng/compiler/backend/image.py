@@ -114,7 +114,7 @@ def program(
         outputs=outputs,
         contents={row.name: row.data for row in rows if row.role in held},
         model_sha256=model_sha256,
-        layers=_layers(graph, costs, _plain_code(graph, config, memory, code)[1]),
+        layers=_layers(graph, costs, _plain_costs(code)),
     )
     return made, layer_plans(code, costs)
 
@@ -143,18 +143,23 @@ def _costs(code: Code, *, protect: bool) -> list[LayerCost]:
     return replay(code.stream.insns, code.config.core, model, layers=len(code.graph.nodes))
 
 
-def _plain_code(
-    graph: Graph, config: SystemConfig, memory: str, protected: Code | None = None
-) -> tuple[Code, list[LayerCost]]:
-    """Return the faster of two bare forms, tiled with and without thought of chunks."""
-    forms = []
-    for protect in (False, True):
-        code = protected if protect else None
-        if code is None:
-            model = CostModel.of(config, protect=protect, memory=memory)
-            code = lower_graph(graph, config, model)
-        forms.append((code, _costs(code, protect=False)))
-    return min(forms, key=lambda form: sum(cost.cycles for cost in form[1]))
+def _plain_code(graph: Graph, config: SystemConfig, memory: str) -> tuple[Code, list[LayerCost]]:
+    """Return the bare form, tiled without thought of chunks."""
+    code = lower_graph(graph, config, CostModel.of(config, protect=False, memory=memory))
+    return code, _costs(code, protect=False)
+
+
+def _plain_costs(code: Code) -> list[LayerCost]:
+    """Return what the graph of a protected program takes without protection.
+
+    The faster of two: the bare form, and the protected program's tiles. The search need not have
+    found the former better.
+    """
+    forms = (
+        _plain_code(code.graph, code.config, code.model.memory.name)[1],
+        _costs(code, protect=False),
+    )
+    return min(forms, key=lambda costs: sum(cost.cycles for cost in costs))
 
 
 @dataclass(frozen=True)

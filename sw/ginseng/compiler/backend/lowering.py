@@ -23,7 +23,7 @@ from ginseng.isa.config import CoreConfig, Memory, SystemConfig
 from ginseng.isa.insn import AluOp
 
 #: Tilings of a layer that are tried out instruction by instruction.
-_TRIALS: Final = 24
+_TRIALS: Final = 28
 
 __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 

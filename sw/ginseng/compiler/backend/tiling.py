@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from heapq import nsmallest
 from itertools import product
-from math import prod
+from math import lcm, prod
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.isa.insn import UOP_BYTES
+from ginseng.isa.insn import INSN_BYTES, UOP_BYTES
 
 __all__ = ["Geometry", "Tiling", "acc_places", "best_tilings", "neighbours", "splits"]
 
@@ -298,11 +297,14 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     line = g.out_width * core.element_bytes(Memory.INP) + model.tag_bytes
     store = t.out_blocks * model.runs(1, t.rows * line)
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
-    kernels = min(tiles * steps, max(t.acc_slots, t.inp_slots, t.wgt_slots))
+    kernels = min(tiles * steps, lcm(t.acc_slots * steps, t.inp_slots, t.wgt_slots))
     if kernel * kernels > core.depth(Memory.UOP):
         kernels = tiles * steps
     uops = model.runs(kernels, kernel * UOP_BYTES)
+    # A tile's reset, passes and store; a step's two loads and GEMM.
+    insns = tiles * (2 + g.passes) + loads.inp * t.in_blocks + loads.wgt + tiles * steps
     bus = loads.inp * loads.inp_cycles + loads.wgt * loads.wgt_cycles + tiles * store + uops
+    bus += model.beats(insns * INSN_BYTES)
     # What one tile takes of each unit; those of different tiles overlap as the slots allow.
     area = t.rows * g.out_width * t.out_blocks
     gemm = g.steps // tiles + steps * model.core.compute_issue
@@ -313,15 +315,24 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     alone = loads.inp * loads.inp_cycles * (t.inp_slots == 1)
     alone += loads.wgt * loads.wgt_cycles * (t.wgt_slots == 1)
     busiest = max(gemm * tiles + alone, alu * tiles, bus, chain)
+    # Before anything is used again, the first pass of the outer loop waits for what it loads.
+    inner, per_pass = (groups, loads.wgt) if t.rows_outer else (row_tiles, loads.inp)
+    cost = loads.wgt_cycles if t.rows_outer else loads.inp_cycles
+    ramp = max(0, per_pass * cost - gemm * inner) if per_pass == inner * steps else 0
     first = loads.inp_cycles + loads.wgt_cycles + 4 * model.memory.latency
-    return busiest + first + alu + store + drain, bus, tiles * steps
+    return busiest + ramp + first + alu + store + drain, bus, tiles * steps
 
 
 @lru_cache(maxsize=256)
 def best_tilings(g: Geometry, core: CoreConfig, model: CostModel, count: int) -> tuple[Tiling, ...]:
-    """Return the ``count`` cheapest tilings, cheapest first; none if none fits.
+    """Return cheap tilings, cheapest first, each of another width than the others.
 
-    The same arguments give the same tilings every time.
+    At most ``count``, none if none fits. The same arguments give the same tilings every time.
     """
     priced = ((_price(g, t, core, model), n, t) for n, t in enumerate(_tilings(g, core)))
-    return tuple(entry[2] for entry in nsmallest(count, priced, key=lambda entry: entry[:2]))
+    found: dict[int, Tiling] = {}
+    for _, _, tiling in sorted(priced, key=lambda entry: entry[:2]):
+        found.setdefault(tiling.out_blocks, tiling)
+        if len(found) == count:
+            break
+    return tuple(found.values())
