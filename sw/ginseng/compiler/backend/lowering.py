@@ -65,7 +65,8 @@ class Code:
     segments : tuple of Segment
         In order of creation.
     values : dict
-        The segments that hold each value: what its readers load, and what the owner takes.
+        The segments that hold each value: what its readers load, what the owner takes, and larger
+        ones of which it is a part.
     tuned : dict
         How each tiled layer is cut, by the name of its node.
     model : CostModel
@@ -322,12 +323,14 @@ def lower_graph(graph: Graph, config: SystemConfig, model: CostModel) -> Code:
         builder.stream.begin_layer(number)
         node.lower(graph.sources(node), Layer(builder, node))
     builder.stream.finish()
+    made = (node.output.name for node in graph.nodes)
+    stored = {name: [segment for segment, _ in builder.targets(name)] for name in made}
     return Code(
         config,
         graph,
         builder.stream,
         tuple(builder.segments),
-        builder.values,
+        builder.values | stored,
         builder.plans,
         model,
     )
