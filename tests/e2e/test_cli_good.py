@@ -169,13 +169,9 @@ def test_weights_of_a_compiled_program_are_measured_and_travel_sealed(digits):
 
 @pytest.mark.tvm
 def test_the_compiler_benchmark_prints_its_table(ginseng_json):
-    chosen = ("--network", "digits", "--network", "residual")
-    networks = ginseng_json("bench", "compiler", *chosen)["networks"]
-    assert [n["name"] for n in networks] == ["digits", "residual"]
-    for network in networks:
-        assert network["bit_exact"] is True
-        assert 0 < network["utilisation"] < 1
-        assert network["cycles"] > 0
-    digits, seeded = networks
-    assert digits["accuracy_device"] >= digits["accuracy_float"] - 0.01
-    assert seeded["accuracy_device"] is None
+    (row,) = ginseng_json("bench", "compiler", "--network", "digits")["networks"]
+    assert row["name"] == "digits"
+    assert row["bit_exact"] is True
+    assert row["samples"] == 360
+    assert row["accuracy_float"] > 0.97
+    assert row["accuracy_device"] >= row["accuracy_float"] - 0.01

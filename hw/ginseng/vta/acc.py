@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Signal, unsigned
+from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.vta.engine import piece_bits
 
-__all__ = ["Accumulators", "ReadAccess", "WriteAccess", "bank", "granules", "lanes_layout"]
+__all__ = ["Accumulators", "Claim", "ReadAccess", "WriteAccess", "bank", "granules", "lanes_layout"]
 
 
 def granules(config: CoreConfig, bus: BusConfig) -> int:
@@ -65,11 +65,19 @@ class WriteAccess(wiring.Signature):
         )
 
 
+class Claim(wiring.Signature):
+    """Tells ahead which element will be written."""
+
+    def __init__(self, config: CoreConfig) -> None:
+        super().__init__({"valid": Out(1), "address": Out(config.log_depth(Memory.ACC))})
+
+
 class Accumulators(wiring.Component):
     """Four banks of one read and one write port; see `bank`.
 
     GEMM is never refused. The ALU writes three cycles after it reads its first operand, and is
     never refused then: it is refused the read if GEMM reads that bank now, or will write it then.
+    Both say a cycle ahead what they will write, so that whose data a bank takes is known early.
 
     Parameters
     ----------
@@ -90,9 +98,10 @@ class Accumulators(wiring.Component):
                 "alu_dst": In(read),
                 "alu_src": In(read),
                 "store_read": In(read),
-                #: In: what GEMM will write in three cycles.
-                "gemm_coming": In(1),
-                "gemm_coming_address": In(config.log_depth(Memory.ACC)),
+                #: In: what GEMM will write in three cycles; what both will write in the next.
+                "gemm_coming": In(Claim(config)),
+                "gemm_next": In(Claim(config)),
+                "alu_next": In(Claim(config)),
                 #: In: writers, most urgent first.
                 "gemm_write": In(WriteAccess(config)),
                 "alu_write": In(WriteAccess(config)),
@@ -110,8 +119,9 @@ class Accumulators(wiring.Component):
         count = 1 << min(2, log_depth)
         row = slice(1, -1)
         readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
-        writers = (self.gemm_write, self.alu_write, self.other_write)
+        gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
         outputs = []
+        m.d.comb += [gemm.grant.eq(1), alu.grant.eq(1)]
         for n in range(count):
             contents: Any = memory.Memory(
                 shape=unsigned(width), depth=(1 << log_depth) // count, init=[]
@@ -122,32 +132,43 @@ class Accumulators(wiring.Component):
             outputs.append(read.data)
 
             wants = [port.enable & (bank(port.address) == n) for port in readers]
-            claimed = self.gemm_coming & (bank(self.gemm_coming_address) == n)
+            coming = self.gemm_coming
             # The second reader yields to a write to come; whoever is behind it may read then.
-            wants[1] &= ~claimed
+            wants[1] &= ~(coming.valid & (bank(coming.address) == n))
             m.d.comb += read.en.eq(Cat(wants).any())
             for k, (port, wanted) in enumerate(zip(readers, wants, strict=True)):
                 with m.If(wanted) if k == 0 else m.Elif(wanted):
                     m.d.comb += [read.addr.eq(port.address[row]), port.grant.eq(1)]
 
-            for k, port in enumerate(writers):
-                wanted = (port.enable != 0) & (bank(port.address) == n)
-                with m.If(wanted) if k == 0 else m.Elif(wanted):
-                    m.d.comb += [
-                        write.addr.eq(port.address[row]),
-                        write.data.eq(port.data),
-                        write.en.eq(port.enable if k == 2 else -1),
-                        port.grant.eq(1),
-                    ]
+            of_gemm = Signal(name=f"of_gemm_{n}")
+            of_alu = Signal(name=f"of_alu_{n}")
+            m.d.sync += [
+                of_gemm.eq(self.gemm_next.valid & (bank(self.gemm_next.address) == n)),
+                of_alu.eq(self.alu_next.valid & (bank(self.alu_next.address) == n)),
+            ]
+            m.d.comb += [
+                write.addr.eq(
+                    Mux(of_gemm, gemm.address, Mux(of_alu, alu.address, other.address))[row]
+                ),
+                write.data.eq(Mux(of_gemm, gemm.data, Mux(of_alu, alu.data, other.data))),
+            ]
+            with m.If(of_gemm):
+                m.d.comb += write.en.eq(gemm.enable.replicate(parts))
+            with m.Elif(of_alu):
+                m.d.comb += write.en.eq(alu.enable.replicate(parts))
+            with m.Elif(bank(other.address) == n):
+                m.d.comb += [write.en.eq(other.enable), other.grant.eq(1)]
 
         for k, port in enumerate(readers):
             chosen = Signal(range(max(2, count)), name=f"chosen_{k}")
             with m.If(port.enable):
                 m.d.sync += chosen.eq(bank(port.address))
-            with m.Switch(chosen):
-                for n, output in enumerate(outputs):
-                    with m.Case(n):
-                        m.d.comb += port.data.eq(output)
+            level = outputs
+            for bit in chosen:
+                level = [
+                    Mux(bit, high, low) for low, high in zip(level[::2], level[1::2], strict=False)
+                ] or level
+            m.d.comb += port.data.eq(level[0])
 
         return m
 

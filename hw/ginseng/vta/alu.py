@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import AluOp
-from ginseng.vta.acc import ReadAccess, WriteAccess, bank, lanes_layout
+from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, bank, lanes_layout
 from ginseng.vta.scoreboard import Event
 from ginseng.vta.walk import ALU_WALK
 
@@ -46,6 +46,8 @@ class Alu(wiring.Component):
                 "read_src": Out(ReadAccess(config)),
                 #: Out: the first operand back, three cycles after its read; never refused.
                 "write": Out(WriteAccess(config)),
+                #: Out: what is written in the next cycle.
+                "next": Out(Claim(config)),
                 #: Out: the last write of an instruction is made.
                 "executed": Out(Event),
             }
@@ -165,15 +167,15 @@ class Alu(wiring.Component):
                 ]
 
         # Results that were not in the memory yet when it was read.
-        done, old = Signal(lanes), Signal(lanes)
-        old_valid, old_dst = Signal(), Signal.like(step.dst)
-        x = Signal(lanes)
-        with m.If(result.valid & (result.dst == both.dst)):
-            m.d.comb += x.eq(done)
-        with m.Elif(old_valid & (old_dst == both.dst)):
-            m.d.comb += x.eq(old)
-        with m.Else():
-            m.d.comb += x.as_value().eq(self.read_dst.data)
+        done, old, x = Signal(lanes), Signal(lanes), Signal(lanes)
+        from_done, from_old = Signal(), Signal()
+        m.d.sync += [
+            from_done.eq(partial.valid & (partial.dst == next_step.dst)),
+            from_old.eq(result.valid & (result.dst == next_step.dst)),
+        ]
+        m.d.comb += x.as_value().eq(
+            Mux(from_done, done.as_value(), Mux(from_old, old.as_value(), self.read_dst.data))
+        )
 
         # Two stages of computing, the second only for products.
         m.d.sync += partial.valid.eq(both.valid)
@@ -192,16 +194,18 @@ class Alu(wiring.Component):
                     crosses[0][n].eq(x[n][:16] * second[n][16:]),
                     crosses[1][n].eq(x[n][16:] * second[n][:16]),
                 ]
-        m.d.sync += [result.valid.eq(partial.valid), old_valid.eq(result.valid)]
+        m.d.sync += result.valid.eq(partial.valid)
         with m.If(partial.valid):
             m.d.sync += [result[k].eq(partial[k]) for k in fields]
             for n in range(count):
                 product = low[n] + ((crosses[0][n] + crosses[1][n]) << 16)
                 m.d.sync += done[n].eq(Mux(multiplies[n], product, simple[n]))
         with m.If(result.valid):
-            m.d.sync += [old.eq(done), old_dst.eq(result.dst)]
+            m.d.sync += old.eq(done)
 
         m.d.comb += [
+            self.next.valid.eq(partial.valid),
+            self.next.address.eq(partial.dst),
             self.write.enable.eq(result.valid),
             self.write.address.eq(result.dst),
             self.write.data.eq(done),

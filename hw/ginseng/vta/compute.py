@@ -10,7 +10,7 @@ from ginseng.bus.port import READ_COUNT_BITS, ReadPort
 from ginseng.flow.queue import Queue
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, uop_layout
-from ginseng.vta.acc import ReadAccess, WriteAccess, granules
+from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, granules
 from ginseng.vta.alu import Alu
 from ginseng.vta.engine import Engine, piece_bits
 from ginseng.vta.gemm import Gemm
@@ -61,8 +61,9 @@ class Compute(wiring.Component):
                 "gemm_read": Out(ReadAccess(config)),
                 "alu_dst": Out(ReadAccess(config)),
                 "alu_src": Out(ReadAccess(config)),
-                "gemm_coming": Out(1),
-                "gemm_coming_address": Out(index),
+                "gemm_coming": Out(Claim(config)),
+                "gemm_next": Out(Claim(config)),
+                "alu_next": Out(Claim(config)),
                 "gemm_write": Out(WriteAccess(config)),
                 "alu_write": Out(WriteAccess(config)),
                 "other_write": Out(WriteAccess(config, granules(config, bus))),
@@ -131,6 +132,9 @@ class Compute(wiring.Component):
         connect(m, issue.o_load, engine.i)
         connect(m, engine.memory, flipped(self.memory))
         connect(m, gemm.read, flipped(self.gemm_read))
+        connect(m, gemm.coming, flipped(self.gemm_coming))
+        connect(m, gemm.next, flipped(self.gemm_next))
+        connect(m, alu.next, flipped(self.alu_next))
         connect(m, alu.read_dst, flipped(self.alu_dst))
         connect(m, alu.read_src, flipped(self.alu_src))
         connect(m, gemm_walk.o, gemm.i)
@@ -158,8 +162,6 @@ class Compute(wiring.Component):
             self.wgt_address.eq(gemm.wgt_address),
             gemm.inp.eq(self.inp),
             gemm.wgt.eq(self.wgt),
-            self.gemm_coming.eq(gemm.coming),
-            self.gemm_coming_address.eq(gemm.coming_address),
         ]
 
         # Commands wait until the scoreboard lets them start.

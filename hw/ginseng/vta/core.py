@@ -138,7 +138,11 @@ class Core(wiring.Component):
         connect(m, load.wgt, flipped(port.wgt))
         connect(m, compute.memory, flipped(port.compute))
         connect(m, store.memory, flipped(port.store))
-        for name in ("gemm_read", "alu_dst", "alu_src", "gemm_write", "alu_write", "other_write"):
+        reads, writes = (
+            ("gemm_read", "alu_dst", "alu_src"),
+            ("gemm_write", "alu_write", "other_write"),
+        )
+        for name in (*reads, "gemm_coming", "gemm_next", "alu_next", *writes):
             connect(m, getattr(compute, name), getattr(acc, name))
         connect(m, store.read, acc.store_read)
         connect(m, dispatch.o_load, queues[0].i)
@@ -148,8 +152,6 @@ class Core(wiring.Component):
         self._scratchpad(m, Memory.WGT, load.o_wgt, compute.wgt_address, compute)
         self._tokens(m, tokens, load, compute, store)
         m.d.comb += [
-            acc.gemm_coming.eq(compute.gemm_coming),
-            acc.gemm_coming_address.eq(compute.gemm_coming_address),
             compute.issued.eq(port.issued),
             store.taint.eq(compute.taint),
             compute.hold.eq(store.hold),

@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.vta.acc import ReadAccess, WriteAccess, lanes_layout
+from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, lanes_layout
 from ginseng.vta.dot import Dot, dot_latency
 from ginseng.vta.scoreboard import Event
 from ginseng.vta.walk import GEMM_WALK
@@ -38,7 +38,6 @@ class Gemm(wiring.Component):
     def __init__(self, config: CoreConfig, *, packed: bool = False) -> None:
         self.config = config
         self.packed = packed
-        acc = config.log_depth(Memory.ACC)
         super().__init__(
             {
                 "i": In(stream.Signature(GEMM_WALK.step(config))),
@@ -51,9 +50,9 @@ class Gemm(wiring.Component):
                 #: Out: the accumulator; never refused.
                 "read": Out(ReadAccess(config)),
                 "write": Out(WriteAccess(config)),
-                #: Out: what is written in three cycles.
-                "coming": Out(1),
-                "coming_address": Out(acc),
+                #: Out: what is written in three cycles, and in the next.
+                "coming": Out(Claim(config)),
+                "next": Out(Claim(config)),
                 #: Out: the last write of an instruction is made.
                 "executed": Out(Event),
             }
@@ -94,27 +93,28 @@ class Gemm(wiring.Component):
         lanes = lanes_layout(self.config)
         result, previous = Signal(lanes), Signal(lanes)
         result_tag: Any = Signal(tag)
-        previous_tag: Any = Signal(tag)
+        # Whether the old sum will be in one of the registers is known a cycle before.
+        from_result, from_previous = Signal(), Signal()
         m.d.comb += [
             self.read.enable.eq(
                 reading.valid & ~reading.reset & ~(adding.valid & (adding.dst == reading.dst))
             ),
             self.read.address.eq(reading.dst),
         ]
-        from_result = result_tag.valid & (result_tag.dst == adding.dst)
-        from_previous = previous_tag.valid & (previous_tag.dst == adding.dst)
-        old = Signal(lanes)
-        with m.If(from_result):
-            m.d.comb += old.eq(result)
-        with m.Elif(from_previous):
-            m.d.comb += old.eq(previous)
-        with m.Else():
-            m.d.comb += old.as_value().eq(self.read.data)
-
         m.d.sync += [
-            result_tag.valid.eq(adding.valid),
-            previous_tag.valid.eq(result_tag.valid),
+            from_result.eq(adding.valid & (adding.dst == reading.dst)),
+            from_previous.eq(result_tag.valid & (result_tag.dst == reading.dst)),
         ]
+        old = Signal(lanes)
+        m.d.comb += old.as_value().eq(
+            Mux(
+                from_result,
+                result.as_value(),
+                Mux(from_previous, previous.as_value(), self.read.data),
+            )
+        )
+
+        m.d.sync += result_tag.valid.eq(adding.valid)
         with m.If(adding.valid):
             m.d.sync += [result_tag[k].eq(adding[k]) for k in fields]
             for b in range(self.config.batch):
@@ -124,11 +124,13 @@ class Gemm(wiring.Component):
                     m.d.comb += total.eq(old[lane] + dot.sums[b][j])
                     m.d.sync += result[lane].eq(Mux(adding.reset, 0, total))
         with m.If(result_tag.valid):
-            m.d.sync += [previous.eq(result), previous_tag.dst.eq(result_tag.dst)]
+            m.d.sync += previous.eq(result)
 
         m.d.comb += [
-            self.coming.eq(stages[-3].valid),
-            self.coming_address.eq(stages[-3].dst),
+            self.coming.valid.eq(stages[-3].valid),
+            self.coming.address.eq(stages[-3].dst),
+            self.next.valid.eq(adding.valid),
+            self.next.address.eq(adding.dst),
             self.write.enable.eq(result_tag.valid),
             self.write.address.eq(result_tag.dst),
             self.write.data.eq(result),

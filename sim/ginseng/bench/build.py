@@ -24,9 +24,10 @@ from typing import Any, Final
 
 import ginseng.soc
 from ginseng.bench.errors import BuildError
+from ginseng.isa.cache import cache_directory
 from ginseng.soc.build import verilog
 
-__all__ = ["Built", "Waves", "build", "cache_directory", "verilator_root"]
+__all__ = ["Built", "Waves", "build", "verilator_root"]
 
 _NATIVE: Final = Path(__file__).parent / "native"
 _VERILATE: Final = (
@@ -77,14 +78,6 @@ class Built:
     ports: Mapping[str, int]
     waves: str = Waves.NONE
     note: str = ""
-
-
-def cache_directory() -> Path:
-    """Return where builds are kept: ``GINSENG_CACHE``, or the user's cache directory."""
-    chosen = os.environ.get("GINSENG_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ginseng"
 
 
 def _ports(component: Any) -> dict[str, int]:

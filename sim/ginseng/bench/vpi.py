@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from ginseng.bench.build import cache_directory, verilator_root
+from ginseng.bench.build import verilator_root
 from ginseng.bench.errors import BenchError, BuildError
+from ginseng.isa.cache import cache_directory
 from ginseng.soc.build import verilog
 
 __all__ = ["read_plan", "run_tests"]

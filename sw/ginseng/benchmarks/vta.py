@@ -125,7 +125,14 @@ def measure(
     chosen = [known[name] for name in layers] if layers else list(RESNET18)
     say("compiles " + ", ".join(layer.name for layer in chosen))
     graphs = {layer: conv_graph(layer) for layer in chosen}
-    images = {layer: lower(graph, CONFIG, protect=False) for layer, graph in graphs.items()}
+    # Each memory has its own programs: the compiler tunes for one of them.
+    images = {
+        memory.name: {
+            layer: lower(graph, CONFIG, protect=False, memory=memory.name)
+            for layer, graph in graphs.items()
+        }
+        for memory in memories
+    }
     runs, by_unit = [], list[dict[str, Any]]()
     opened = list[Gates]()
     for memory in memories:
@@ -134,7 +141,8 @@ def measure(
         opened.append(gates)
         with gates.board:
             rows = [
-                _layer(gates, layer, graphs[layer], images[layer], memory, say) for layer in chosen
+                _layer(gates, layer, graphs[layer], images[memory.name][layer], memory, say)
+                for layer in chosen
             ]
             if memory is memories[0]:
                 by_unit = [_unit(gates, unit, say) for unit in units()] + [_end_to_end(gates, say)]

@@ -1,4 +1,4 @@
-"""The roofline of `ginseng bench vta` as a picture."""
+"""Rooflines as pictures: of `ginseng bench vta`, and of what `ginseng compile` expects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,15 +6,22 @@ from typing import Any
 
 from ginseng.benchmarks.errors import BenchmarkError
 from ginseng.benchmarks.vta import CONFIG
+from ginseng.isa.config import SystemConfig
 
 __all__ = ["roofline"]
 
 
-def roofline(path: Path) -> Callable[[dict[str, Any]], None]:
+def roofline(
+    path: Path, *, config: SystemConfig = CONFIG, title: str = "ResNet-18"
+) -> Callable[[dict[str, Any]], None]:
     """Return the function that draws a document of `ginseng.benchmarks.vta.measure` into ``path``.
 
-    Each layer is a point: multiply-accumulates done per byte that crossed the bus, and per cycle.
-    The roof is the bus at a beat a cycle, then the array of multipliers.
+    Of the document it takes ``memory`` and ``runs``; layers that multiply nothing have no place.
+    ``config`` is the build, ``title`` the network.
+
+    Each layer is a point: multiply-accumulates per byte that crossed the bus, and per cycle; those
+    that were done, where a device counted them. The roof is the bus at a beat a cycle, then the
+    array of multipliers.
 
     Raises
     ------
@@ -37,16 +44,12 @@ def roofline(path: Path) -> Callable[[dict[str, Any]], None]:
         figure = Figure(figsize=(8, 5), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        peak, beat = CONFIG.core.macs, CONFIG.bus.beat_bytes
+        peak, beat = config.core.macs, config.bus.beat_bytes
         points = [
-            (
-                run["memory"],
-                row["name"],
-                row["macs_done"] / row["bytes"],
-                row["macs_done"] / row["cycles"],
-            )
+            (run["memory"], row["name"], macs / row["bytes"], macs / row["cycles"])
             for run in document["runs"]
             for row in run["layers"]
+            if (macs := row.get("macs_done", row["macs"]))
         ]
         least = min(min(x for *_, x, _ in points), peak / beat) / 2
         most = max(max(x for *_, x, _ in points), peak / beat) * 2
@@ -63,7 +66,8 @@ def roofline(path: Path) -> Callable[[dict[str, Any]], None]:
             yscale="log",
             xlabel="multiply-accumulates per byte of the bus",
             ylabel="multiply-accumulates per cycle",
-            title=f"ResNet-18 on {document['config']}, {document['bus']}",
+            title=f"{title} on {config.core.name}, {config.bus.protocol.name}, "
+            f"{config.bus.data_bits} bit",
         )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(ScalarFormatter())

@@ -19,8 +19,14 @@ _PLANNED: Final = {
 
 #: The tables of `ginseng bench compiler`, each of columns that fit a line.
 _COMPILER: Final = {
-    "Compilation": ("seconds", "peak_mb", "rows", "bytes", "macs"),
-    "Modelled, with protection": ("cycles", "utilisation", "overhead", "ms_100_mhz", "ms_250_mhz"),
+    "Compilation": ("seconds", "cpu_seconds", "peak_mb", "rows", "bytes"),
+    "Modelled, with protection": ("macs", "cycles", "utilisation", "overhead"),
+    "At two clocks": (
+        "ms_100_mhz",
+        "images_per_second_100_mhz",
+        "ms_250_mhz",
+        "images_per_second_250_mhz",
+    ),
     "Set-up of a session": ("setup_bytes", "setup_cycles", "setup_images"),
     "Run": ("samples", "bit_exact", "snr_db", "accuracy_float", "accuracy_device"),
 }

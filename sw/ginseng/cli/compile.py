@@ -1,6 +1,7 @@
 """`ginseng compile`: a model becomes one protected program."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import JsonOption, Output
+from ginseng.isa.config import SystemConfig
 from ginseng.program import Program, save
 
 if TYPE_CHECKING:
+    from ginseng.compiler import LayerPlan
     from ginseng.compiler.accuracy import AccuracyReport
 
 __all__ = ["layer_table", "load_arrays", "register"]
@@ -88,6 +91,42 @@ def accuracy_table(output: Output, report: "AccuracyReport") -> None:
     output.say(f"Layers that cost most by themselves: {worst}")
 
 
+def plan_table(output: Output, plan: Sequence["LayerPlan"]) -> None:
+    """Show how each layer is scheduled, and why not otherwise."""
+    rows, cuts = [], []
+    for layer in plan:
+        rows.append(
+            (
+                layer.name,
+                f"{layer.cycles:,}",
+                f"{layer.gemm:,}",
+                f"{layer.alu:,}",
+                f"{layer.bus:,}",
+                f"{layer.exposed:,}",
+                f"{100 * layer.utilisation:.1f} %",
+                " ".join(f"{count} {name}" for name, count in layer.transfers.items()),
+                layer.chunk,
+            )
+        )
+        if layer.tuned is not None:
+            t = layer.tuned.best
+            cuts.append(
+                (
+                    layer.name,
+                    f"{t.rows} rows x {t.out_blocks} blocks",
+                    f"{t.in_blocks} blocks x {t.kernel_rows} rows",
+                    "rows" if t.rows_outer else "channels",
+                    f"{t.inp_slots} {t.wgt_slots} {t.acc_slots} {t.bias_slots}",
+                    layer.tuned.tried,
+                    layer.reason,
+                )
+            )
+    columns = ("layer", "cycles", "GEMM", "ALU", "bus", "exposed", "MAC use", "transfers", "chunk")
+    output.table(f"Plan with TEC, {plan[0].memory} memory (modelled)", columns, rows)
+    titles = ("layer", "tile", "reduction step", "outer loop", "slots I W A B", "tried", "second")
+    output.table("Tilings", titles, cuts)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
@@ -124,6 +163,16 @@ def register(app: typer.Typer) -> None:
         compare: Annotated[
             Path | None, typer.Option(help="Samples for --report; by default --calibrate's.")
         ] = None,
+        memory: Annotated[
+            str, typer.Option(help="The DRAM to tune for: reference or realistic.")
+        ] = "reference",
+        explain: Annotated[
+            bool, typer.Option("--explain", help="Show how each layer is scheduled, and why.")
+        ] = False,
+        plot: Annotated[
+            Path | None,
+            typer.Option(help="Where the roofline goes, as PNG (needs ginseng[plot])."),
+        ] = None,
         as_json: JsonOption = False,
     ) -> None:
         """Import, quantise, tile, chunk and emit a model as one protected program."""
@@ -132,6 +181,12 @@ def register(app: typer.Typer) -> None:
         output = Output(as_json)
         if not model.is_file():
             raise UsageError(f"{model} does not exist; give the path of a model")
+        draw = None
+        if plot is not None:
+            from ginseng.benchmarks.vta_plot import roofline
+
+            # Before the long work: a missing Matplotlib is found out.
+            draw = roofline(plot, config=SystemConfig(), title=model.stem)
         arrays = None if calibrate is None else load_arrays(calibrate)
         held = load_arrays(compare) if compare is not None else arrays if report else None
         if report and held is None:
@@ -144,6 +199,7 @@ def register(app: typer.Typer) -> None:
             weights=weight_scales,
             owner_side=owner_side,
             compare=held,
+            memory=memory,
             progress=output.say,
             bar=output.progress,
         )
@@ -157,6 +213,15 @@ def register(app: typer.Typer) -> None:
             if port.steps:
                 names = ", ".join(step.op for step in port.steps)
                 output.say(f"On the owner's side, at {port.name}: {names}")
+        if explain:
+            plan_table(output, compiled.plan)
+        if draw is not None:
+            rows = [
+                {"name": p.name, "macs": p.macs, "bytes": p.nbytes, "cycles": p.cycles}
+                for p in compiled.plan
+            ]
+            draw({"memory": memory, "runs": [{"memory": memory, "layers": rows}]})
+            output.say(f"wrote {plot}")
         if compiled.accuracy is not None:
             accuracy_table(output, compiled.accuracy)
         plain = sum(layer.cycles_plain for layer in program.layers)
@@ -194,6 +259,8 @@ def register(app: typer.Typer) -> None:
                     }
                     for layer in program.layers
                 ],
+                "memory": memory,
+                **({"plan": [p.document() for p in compiled.plan]} if explain else {}),
                 "accuracy": compiled.accuracy and compiled.accuracy.document(),
             }
         )

@@ -8,6 +8,7 @@ when a model is imported.
 """
 
 from ginseng.compiler.backend.image import PlainImage, PlainPort, lower
+from ginseng.compiler.backend.plan import LayerPlan
 from ginseng.compiler.compile import CompiledModel, QuantisedModel, compile_model, quantise_model
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node, Value
@@ -16,6 +17,7 @@ __all__ = [
     "CompiledModel",
     "CompilerError",
     "Graph",
+    "LayerPlan",
     "Node",
     "PlainImage",
     "PlainPort",

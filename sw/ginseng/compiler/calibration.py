@@ -78,7 +78,7 @@ class FloatRun:
     def __init__(self, imported: Imported, values: Sequence[str]) -> None:
         self._inputs: Final = tuple(imported.inputs)
         # What the owner does to an input comes before what the network sees of it.
-        steps = imported.network.steps
+        steps, self._packings = imported.network.steps, imported.network.packings
         given = {name for name in self._inputs if name not in steps}
         wanted = dict.fromkeys((*self._inputs, *values))
         self._wanted: Final = [value for value in wanted if value not in given]
@@ -104,7 +104,8 @@ class FloatRun:
         except Exception as error:
             raise _failed(error) from None
         names = (*self._inputs, *self._wanted)
-        return dict(zip(names, (*given, *results), strict=True))
+        seen = dict(zip(names, (*given, *results), strict=True))
+        return seen | {name: step(seen[name]) for name, step in self._packings.items()}
 
 
 def _failed(error: Exception) -> CompilerError:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.cost import memory_timing
 from ginseng.compiler.backend.image import program
+from ginseng.compiler.backend.plan import LayerPlan
 from ginseng.compiler.errors import CompilerError
-from ginseng.compiler.given import GivenScales
+from ginseng.compiler.given import given_graph
 from ginseng.compiler.graph import Graph
 from ginseng.compiler.methods import calibration_method
 from ginseng.compiler.quantise import Scales, integer_graph
@@ -38,6 +40,8 @@ class CompiledModel:
         Weights in the clear: it belongs to the model's owner until `seal_program` has sealed it.
     graph : Graph
         What it computes, in exact integers.
+    plan : tuple of LayerPlan
+        How each layer is scheduled.
     accuracy : AccuracyReport or None
         If one was asked for.
 
@@ -45,6 +49,7 @@ class CompiledModel:
 
     program: Program
     graph: Graph = field(repr=False)
+    plan: tuple[LayerPlan, ...] = field(repr=False)
     accuracy: "AccuracyReport | None" = field(default=None, repr=False)
 
 
@@ -98,7 +103,7 @@ def quantise_model(
                 f"Model {network.name} is quantised already and brings its own scales; leave the "
                 "calibration data and samples to compare with out, or give the float model"
             )
-        return QuantisedModel(integer_graph(network, GivenScales(network)), imported.sha256)
+        return QuantisedModel(given_graph(network), imported.sha256)
     from ginseng.compiler.calibration import FloatRun, calibrate, check_samples
 
     samples = check_samples(imported.inputs, calibration or {})
@@ -125,6 +130,7 @@ def compile_model(
     weights: str = "auto",
     owner_side: bool = False,
     compare: Mapping[str, NDArray[Any]] | None = None,
+    memory: str = "reference",
     progress: Callable[[str], None] | None = None,
     bar: "ProgressBar | None" = None,
 ) -> CompiledModel:
@@ -154,6 +160,9 @@ def compile_model(
     compare : mapping of str to array, or None
         Samples on which every layer is held against the float network, shaped as ``calibration``;
         the result is in `CompiledModel.accuracy`.
+    memory : str
+        The DRAM to tune for: ``reference`` or ``realistic`` (`ginseng.compiler.backend.cost`). Any
+        program runs with any.
     progress : callable or None
         Gets a line of text now and then.
     bar : callable or None
@@ -172,6 +181,8 @@ def compile_model(
         same bytes.
 
     """
+    # Before the long work: a memory that is not there is found out.
+    memory_timing(memory)
     config = SystemConfig() if config is None else config
     if config.tec is None:
         raise CompilerError(
@@ -189,7 +200,7 @@ def compile_model(
         progress=progress,
         bar=bar,
     )
-    compiled = program(quantised.graph, config, model_sha256=quantised.sha256)
+    compiled, plan = program(quantised.graph, config, model_sha256=quantised.sha256, memory=memory)
     if progress is not None:
         progress(f"emitted {len(compiled.tensors)} tensors")
-    return CompiledModel(compiled, quantised.graph, quantised.accuracy)
+    return CompiledModel(compiled, quantised.graph, plan, quantised.accuracy)

@@ -243,6 +243,8 @@ class Network:
     nodes : list of FloatNode
     steps : dict of str to tuple of OwnerStep
         What the owner does to inputs before, and to outputs after.
+    packings : dict of str to OwnerStep
+        How the owner packs inputs, after all other steps.
     images : dict of str to tuple of int
         Channels, height and width of inputs that the model takes flattened.
     grids : dict of str to Grid
@@ -264,6 +266,7 @@ class Network:
         self.nodes: list[FloatNode] = []
         self.grids: dict[str, Grid] = {}
         self.steps: dict[str, tuple[OwnerStep, ...]] = {}
+        self.packings: dict[str, OwnerStep] = {}
         self.images: dict[str, tuple[int, int, int]] = {}
         self._shapes = {**inputs, **{c.output: c.shape for c in calls}}
         self._uses: dict[str, int] = {}
@@ -318,6 +321,19 @@ class Network:
                 return self._producers.get(value)
             value = self._aliases[value]
         return None
+
+    def sole_input(self, value: str) -> str | None:
+        """Return the input of the network that ``value`` is if one call uses it, None else."""
+        while self._uses[value] == 1:
+            if value not in self._aliases:
+                return value if value in self.inputs else None
+            value = self._aliases[value]
+        return None
+
+    def pack(self, name: str, step: OwnerStep) -> None:
+        """Let the owner pack an input."""
+        self.packings[name] = step
+        self.inputs[name] = self._shapes[name] = (1, *step.after)
 
     def fix(self, value: str) -> None:
         """Let nothing more fold into what makes ``value``."""
@@ -378,7 +394,7 @@ class Network:
                 node.name = self._unique(node.name)
                 self.nodes.append(node)
                 self._producers[node.output] = node
-                if isinstance(node, LinearFloatNode) and 1 in call.steps:
+                if isinstance(node, LinearFloatNode) and call.op in _OUTPUT_AXIS:
                     node.steps = _per_output(call, len(node.weight))
             if node is not None or known != (
                 len(self._producers),
@@ -398,8 +414,8 @@ class Network:
 _OUTPUT_AXIS: Final = {"relax.nn.conv2d": 0, "relax.matmul": 1, "relax.nn.conv2d_transpose": 1}
 
 
-def _per_output(call: Call, outputs: int) -> NDArray[np.float64]:
-    """Return the step of the weights of each output channel.
+def _per_output(call: Call, outputs: int) -> NDArray[np.float64] | None:
+    """Return the step of the weights of each output channel, None if they are floats.
 
     Raises
     ------
@@ -407,6 +423,8 @@ def _per_output(call: Call, outputs: int) -> NDArray[np.float64]:
         If it differs within a channel.
 
     """
+    if 1 not in call.steps:
+        return None
     steps = np.moveaxis(call.steps[1], _OUTPUT_AXIS[call.op], 0)
     steps = steps.reshape(len(steps), -1)
     if (steps != steps[:, :1]).any():

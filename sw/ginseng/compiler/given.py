@@ -1,17 +1,17 @@
 """Scales that a quantised model brings along, instead of calibrated ones."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import FloatNode, LinearFloatNode, Network
-from ginseng.compiler.graph import INT8, Value
-from ginseng.compiler.quantise import Linear, Scales, clipped
+from ginseng.compiler.graph import INT8, Graph, Node, Value
+from ginseng.compiler.quantise import Linear, Scales, clipped, integer_graph
 from ginseng.compiler.rescale import Rescale, sum_bounds
 
-__all__ = ["GivenScales"]
+__all__ = ["GivenScales", "given_graph"]
 
 _INT32 = np.iinfo(np.int32)
 
@@ -76,12 +76,17 @@ class GivenScales(Scales):
             If its weights are no int8, or sums and biases leave int32.
 
         """
-        if node.steps is None:
+        given = node.steps
+        if given is None and node.weight[0].size == 1:
+            # One factor for a channel: a step of its own makes it exact.
+            given = np.abs(node.weight).reshape(-1) / INT8[1]
+            given[given == 0] = 1
+        if given is None:
             raise CompilerError(
                 f"Node {node.name}: its weights are not quantised, though the model is; quantise "
                 "them to int8, with a DequantizeLinear"
             )
-        exact = node.weight / node.steps.reshape(-1, *(1,) * (node.weight.ndim - 1))
+        exact = node.weight / given.reshape(-1, *(1,) * (node.weight.ndim - 1))
         weight = np.rint(exact)
         if (abs(exact - weight) > 1e-6).any() or weight.min() < INT8[0] or weight.max() > INT8[1]:
             raise CompilerError(
@@ -89,7 +94,7 @@ class GivenScales(Scales):
                 f"{exact.max():g}, no int8; quantise weights symmetrically to int8"
             )
         output = self.value(node)
-        steps = [source.scale * Fraction(float(step)) for step in node.steps]
+        steps = [source.scale * Fraction(float(step)) for step in given]
         biases = [
             round(Fraction(float(bias)) / step) for bias, step in zip(node.bias, steps, strict=True)
         ]
@@ -112,3 +117,26 @@ class GivenScales(Scales):
         except CompilerError as error:
             raise CompilerError(f"Node {node.name}: {error}") from None
         return Linear(weight, bias, rescale, output)
+
+
+def given_graph(network: Network) -> Graph:
+    """Return the integer graph of a network that is quantised already.
+
+    A clip in the scale of its input becomes part of the node that makes it, if nothing else reads
+    that: between them the float network could not fold.
+
+    Raises
+    ------
+    CompilerError
+        If a node cannot be done in the model's scales.
+
+    """
+    graph = integer_graph(network, GivenScales(network))
+    made: dict[str, Node] = {}
+    for node in graph.nodes:
+        source = node.inputs[0]
+        alone = len(graph.readers(source)) == 1 and source not in graph.outputs
+        if node.kind == "clip" and source in made and alone:
+            node = replace(made.pop(source), output=node.output)
+        made[node.output.name] = node
+    return replace(graph, nodes=tuple(made.values()))

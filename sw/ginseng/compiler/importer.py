@@ -12,7 +12,9 @@ from ginseng.compiler.importers.relax import from_relax_module, load_relax
 from ginseng.compiler.importers.source import Source, first_line, quiet
 from ginseng.compiler.importers.torch import from_exported, is_exported, load_exported
 from ginseng.compiler.operators import OPERATORS
+from ginseng.compiler.operators.conv2d import FloatConv2d
 from ginseng.compiler.owner_side import OwnerSide
+from ginseng.compiler.packing import pack_first
 from ginseng.compiler.walk import Walk
 
 __all__ = ["Imported", "import_model"]
@@ -76,6 +78,14 @@ def import_model(model: Any, name: str | None, *, owner_side: bool = False) -> I
     network.steps.update(steps)
     for call in calls:
         network.recognise(call, OPERATORS)
+    for node in network.nodes:
+        name = network.sole_input(node.inputs[0])
+        if not isinstance(node, FloatConv2d) or name is None or name in network.images:
+            continue
+        _, *image = network.inputs[name]
+        step = pack_first(node, image) if len(image) == 3 else None
+        if step is not None:
+            network.pack(name, step)
     network.expose()
     return Imported(network, module, variables, walk.inputs, source.sha256)
 

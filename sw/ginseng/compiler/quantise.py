@@ -200,5 +200,6 @@ def integer_graph(network: Network, scales: Scales) -> Graph:
         inputs=inputs,
         nodes=tuple(nodes),
         outputs=tuple(dict.fromkeys(outputs)),
-        steps=network.steps,
+        steps=network.steps
+        | {name: (*network.steps.get(name, ()), step) for name, step in network.packings.items()},
     )

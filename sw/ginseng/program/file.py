@@ -162,7 +162,10 @@ def _port(tree: dict[str, Any]) -> PortSpec:
     return PortSpec(**(tree | known))
 
 
+_PAIRS: Final = ("kernel", "strides", "origin")
+
+
 def _step(tree: dict[str, Any]) -> OwnerStep:
-    plain = {key: tuple(tree[key]) for key in ("before", "after", "axes")}
+    plain = {key: tuple(tree[key]) for key in ("before", "after", "axes", *_PAIRS)}
     reals = {key: tuple(map(tuple, tree[key])) for key in ("factors", "offsets")}
     return OwnerStep(**(tree | plain | reals))

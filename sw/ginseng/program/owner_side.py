@@ -22,6 +22,7 @@ _OPERATIONS: Final = (
     "softmax",
     "tanh",
     "transpose",
+    "windows",
 )
 
 
@@ -35,7 +36,9 @@ class OwnerStep:
         ``affine``: times a factor, plus an offset, one of each for every index of ``axis``;
         ``argmax``: index of the first maximum along ``axis``; ``label``: the index that the core's
         own argmax gives in two bytes, the low one first; ``reshape``; ``sigmoid``; ``softmax``
-        along ``axis``; ``tanh``; ``transpose`` by ``axes``.
+        along ``axis``; ``tanh``; ``transpose`` by ``axes``; ``windows``: of an image ``x``,
+        channel ``(i, j, c)`` of pixel ``(y, x)``, ``c`` fastest, is ``x[c, y * strides[0] + i -
+        origin[0], x * strides[1] + j - origin[1]]``, or 0 outside, ``(i, j)`` within ``kernel``.
     before, after : tuple of int
         Shape of a sample.
     axis : int
@@ -44,6 +47,8 @@ class OwnerStep:
         Axes of a sample, in their new order.
     factors, offsets : tuple of Real
         Of ``affine``.
+    kernel, strides, origin : tuple of int
+        Of ``windows``; down, across.
 
     """
 
@@ -54,6 +59,9 @@ class OwnerStep:
     axes: tuple[int, ...] = ()
     factors: tuple[Real, ...] = ()
     offsets: tuple[Real, ...] = ()
+    kernel: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    origin: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.op not in _OPERATIONS:
@@ -69,6 +77,17 @@ class OwnerStep:
             count = self.before[self.axis]
             if len(self.factors) != count or len(self.offsets) != count:
                 raise ProgramError(f"Owner's affine: it has not {count} factors and offsets")
+
+        if self.op == "windows" and not (
+            len(self.before) == len(self.after) == 3
+            and len(self.kernel) == len(self.strides) == len(self.origin) == 2
+            and min(*self.kernel, *self.strides) > 0
+            and self.after[0] == self.before[0] * self.kernel[0] * self.kernel[1]
+        ):
+            raise ProgramError(
+                f"Owner's windows: kernel {self.kernel}, strides {self.strides} and origin "
+                f"{self.origin} do not make {self.after} of {self.before}"
+            )
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[Any]:
         """Return what it makes of ``(n, *before)`` samples.
@@ -113,4 +132,20 @@ class OwnerStep:
             return np.tanh(samples.astype(np.float64)).astype(np.float32)
         if self.op == "transpose":
             return samples.transpose(0, *(a + 1 for a in self.axes))
+        if self.op == "windows":
+            return self._windows(samples)
         return samples  # A reshape.
+
+    def _windows(self, samples: NDArray[Any]) -> NDArray[Any]:
+        _, height, width = self.before
+        found = np.zeros((len(samples), *self.kernel, self.before[0], *self.after[1:]), np.float32)
+        for i, j in np.ndindex(*self.kernel):
+            rows, columns = (
+                np.arange(self.after[n + 1]) * self.strides[n] + (i, j)[n] - self.origin[n]
+                for n in (0, 1)
+            )
+            ys = (rows >= 0) & (rows < height)
+            xs = (columns >= 0) & (columns < width)
+            window = samples[:, :, rows[ys]][:, :, :, columns[xs]]
+            found[:, i, j][np.ix_(range(len(samples)), range(self.before[0]), ys, xs)] = window
+        return found

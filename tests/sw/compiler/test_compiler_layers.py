@@ -205,6 +205,24 @@ def test_wide_rows_are_exact(agrees, width):
     agrees(single(node, Value(name="x", shape=(2, 3, width), shift=0)))
 
 
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 18), (11, 4)])
+def test_padding_beyond_what_a_load_can_pad_is_exact(agrees, kernel, dilation):
+    """As in a dilated pyramid: eighteen pixels on every side."""
+    rng = np.random.default_rng(kernel)
+    pad = (kernel - 1) * dilation // 2
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output=Value(name="y", shape=(20, 13, 9), shift=0),
+        weight=rng.integers(-128, 128, (20, 24, kernel, kernel)).astype(np.int8),
+        bias=rng.integers(-999, 999, 20).astype(np.int32),
+        padding=(pad,) * 4,
+        dilation=(dilation, dilation),
+        rescale=Rescale.shifted(12),
+    )
+    agrees(single(node, Value(name="x", shape=(24, 13, 9), shift=0)), scheduler=kernel)
+
+
 def test_layers_are_exact_with_a_micro_op_buffer_of_eight(agrees):
     """Too small for any ordinary kernel: kernels are split, and loaded again and again."""
     core = CoreConfig(log_uop_buff_size=5)

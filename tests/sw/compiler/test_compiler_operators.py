@@ -260,3 +260,36 @@ def test_an_image_that_comes_flattened_is_one_by_another_name(build, agrees, eva
     got = result.dequantise(evaluate(compiled.graph, {"x": given.quantise(samples)})["y"])
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": samples})[0]
     assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "pad", "steps"),
+    [
+        (3, 7, 2, 3, 4 * 4),
+        (3, 3, 1, 1, 3),
+        (3, 3, 2, 0, 2 * 2),
+        (1, 5, 1, 2, 5),
+        (1, 2, 3, 1, 1),
+        (4, 3, 1, 0, 3),
+        (3, 1, 1, 0, 1),
+        (5, 5, 2, 2, 5 * 5),
+    ],
+)
+def test_a_first_layer_with_few_channels_fills_more_lanes(
+    build, agrees, evaluate, channels, kernel, stride, pad, steps
+):
+    """The owner packs the image; the core multiplies no step more than this takes."""
+    size = [(extent + 2 * pad - kernel) // stride + 1 for extent in (17, 14)]
+    build.conv("x", "y", 16, channels, kernel=kernel, stride=stride, pad=pad)
+    model = build.model((channels, 17, 14), {"y": (16, *size)})
+    samples = np.random.default_rng(5).normal(0, 1, (3, channels, 17, 14)).astype(np.float32)
+    compiled = compile_model(model, {"x": samples})
+    (given,), (result,) = compiled.program.inputs, compiled.program.outputs
+    assert given.given_shape == (channels, 17, 14)
+    assert loads(dumps(compiled.program)) == compiled.program
+    _, run = agrees(compiled.graph, samples={"x": given.quantise(samples[:1])}, scheduler=3)
+    resets = size[0] * size[1]
+    assert run.gemm_uops == size[0] * size[1] * steps + resets
+    got = result.dequantise(evaluate(compiled.graph, {"x": given.quantise(samples)})["y"])
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": samples})[0]
+    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()

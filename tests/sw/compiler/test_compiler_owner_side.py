@@ -106,7 +106,7 @@ def test_first_and_last_layers_go_to_the_owner_only_if_that_is_said(build, small
     compiled = compile_model(model, {"x": samples}, config=config, owner_side=True)
     program = compiled.program
     (given,), (result,) = program.inputs, program.outputs
-    assert [step.op for step in given.steps] == ["affine", "affine", "transpose"]
+    assert [step.op for step in given.steps] == ["affine", "affine", "transpose", "windows"]
     assert [step.op for step in result.steps] == ["softmax"]
     assert [node.kind for node in compiled.graph.nodes] == [
         "conv2d",

@@ -39,6 +39,25 @@ def network(build):
     return build.model((3, 16, 16), {"logits": (10,)})
 
 
+def branches(build):
+    """Depthwise and dilated convolutions, a concatenation, a local mean, factors per channel."""
+    x = build.add("Relu", [build.conv("x", "c1", 16, 3)], "r1")
+    weights = build.weights("dw.w", 16, 1, 3, 3)
+    y = build.add("Conv", [x, weights], "dw", group=16, dilations=[2, 2], pads=[2] * 4)
+    z = build.conv(x, "c2", 24, 16, kernel=1)
+    x = build.add("Concat", [y, z], "both", axis=1)
+    x = build.add("Mul", [x, build.weights("factors", 1, 40, 1, 1, scale=1)], "scaled")
+    pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
+    x = build.add("AveragePool", [x], "local", **pool)
+    x = build.add("Flatten", [build.add("GlobalAveragePool", [x], "mean")], "flat")
+    x = build.add("MatMul", [x, build.weights("m.w", 40, 10, scale=0.3)], "m")
+    build.add("Add", [x, build.weights("m.b", 10, scale=0.3)], "logits")
+    return build.model((3, 16, 16), {"logits": (10,)})
+
+
+CASES = [(network, mode) for mode in MODES] + [(branches, MODES[0]), (branches, MODES[3])]
+
+
 @pytest.fixture(scope="module")
 def quantise(tmp_path_factory):
     """Return a function that quantises a float model with onnxruntime's own quantiser."""
@@ -93,15 +112,21 @@ def onnxruntime_values(model):
     return integers, values[result]
 
 
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(map(str, mode)))
+@pytest.mark.parametrize(("make", "mode"), CASES, ids=lambda v: getattr(v, "__name__", str(v)))
 def test_a_network_quantised_by_onnxruntime_is_exact_on_the_device(
-    build, quantise, agrees, evaluate, mode
+    build, quantise, agrees, evaluate, record_property, make, mode
 ):
-    model = quantise(network(build), *mode)
+    model = quantise(make(build), *mode)
     compiled = compile_model(model)
+    assert "clip" not in {node.kind for node in compiled.graph.nodes}
     given, result = compiled.program.inputs[0], compiled.program.outputs[0]
     agrees(compiled.graph, samples={"x": given.quantise(SAMPLES[:1])})
     integers, real = onnxruntime_values(model)
+    # The core gets the image as its owner packs it.
+    packed = integers["x"] - given.zero
+    for step in given.steps:
+        packed = step(packed)
+    integers["x"] = packed.astype(np.int64) + given.zero
     np.testing.assert_array_equal(given.quantise(SAMPLES), integers["x"])
     # Layer by layer, each from the integers that onnxruntime has there.
     for node in compiled.graph.nodes:
@@ -111,11 +136,16 @@ def test_a_network_quantised_by_onnxruntime_is_exact_on_the_device(
         ours = evaluate(alone, {v.name: integers[v.name] for v in sources})[name]
         difference = np.abs(ours - integers[name].reshape(ours.shape))
         assert difference.max() <= 1, node.name
-        assert (difference == 0).mean() >= 0.99, node.name
+        # Means of 4 and 6 pixels are often halves: upward here, to even there.
+        least = 0.97 if node.kind == "average_pool" else 0.99
+        assert (difference == 0).mean() >= least, node.name
+        record_property(f"equal {node.name}", round(float((difference == 0).mean()), 4))
     # And from end to end, where the layers' differences add up.
     ours = result.dequantise(evaluate(compiled.graph, {"x": integers["x"]})["logits"])
     steps = np.abs(ours - real) / float(result.mantissa * Fraction(2) ** -result.shift)
-    assert steps.max() < 2.5
+    record_property("equal from end to end", round(float((steps < 0.5).mean()), 4))
+    record_property("most steps apart", float(steps.max().round()))
+    assert steps.max() < (1.5 if make is network else 2.5)
     assert (steps < 0.5).mean() > 0.6
 
 

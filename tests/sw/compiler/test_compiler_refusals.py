@@ -78,11 +78,6 @@ def sequence_mean(build):
     return tail(build, "ReduceMean", axes=[1], shape=(1, 8, 8))
 
 
-def wide_padding(build):
-    build.add("Conv", ["x", build.weights("w", 4, 3, 3, 3)], "y", pads=[16] * 4)
-    return build.model(SHAPE, {"y": (4, 38, 38)})
-
-
 def wide_rows(build):
     build.add("Conv", ["x", build.weights("w", 4, 1, 1, 5)], "y", kernel_shape=[1, 5])
     return build.model((1, 1, 4000), {"y": (4, 1, 3996)})
@@ -122,7 +117,6 @@ CASES = [
     (computed_weights, "y.node", "initialisers"),
     (transposed, "y.node", "leave it out"),
     (sequence_mean, "y.node", "only height and width"),
-    (wide_padding, "y.node", "pad the input"),
     (wide_rows, "y.node", "smaller images"),
     (wide_pool, "y.node", "smaller images"),
     (unused_input, "z", "remove it"),

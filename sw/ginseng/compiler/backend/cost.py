@@ -12,7 +12,7 @@ from typing import Final, Self
 from ginseng.compiler.errors import CompilerError
 from ginseng.isa.config import SystemConfig
 
-__all__ = ["MEMORIES", "CoreTiming", "CostModel", "MemoryTiming"]
+__all__ = ["MEMORIES", "CoreTiming", "CostModel", "MemoryTiming", "memory_timing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,20 @@ MEMORIES: Final = {
         MemoryTiming(name="realistic", latency=50),
     )
 }
+
+
+def memory_timing(name: str) -> MemoryTiming:
+    """Return the timing of a memory by its name.
+
+    Raises
+    ------
+    CompilerError
+        If there is none.
+
+    """
+    if name not in MEMORIES:
+        raise CompilerError(f"Memory is {' or '.join(MEMORIES)}, not {name!r}")
+    return MEMORIES[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,18 +101,18 @@ class CoreTiming:
     """
 
     load_issue: int = 6
-    load_address: int = 5
+    load_address: int = 9
     load_retire: int = 4
-    store_issue: int = 5
+    store_issue: int = 6
     store_retire: int = 3
     compute_issue: int = 3
     compute_scan: int = 2
     start: int = 4
-    gemm_drain: int = 8
+    gemm_drain: int = 12
     alu_drain: int = 8
     reset_drain: int = 3
-    window: int = 8
-    unit_depth: int = 4
+    window: int = 16
+    unit_depth: int = 16
     queue_depth: int = 32
     fetch: int = 32
     flight: int = 8
@@ -146,11 +160,9 @@ class CostModel:
             If there is no timing for ``memory``.
 
         """
-        if memory not in MEMORIES:
-            raise CompilerError(f"Memory is {' or '.join(MEMORIES)}, not {memory!r}")
         bus = config.bus
         return cls(
-            memory=MEMORIES[memory],
+            memory=memory_timing(memory),
             beat_bytes=bus.beat_bytes,
             burst_beats=bus.burst_bytes // bus.beat_bytes,
             reads=bus.outstanding_reads,

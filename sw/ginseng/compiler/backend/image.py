@@ -6,6 +6,7 @@ from typing import Final, Literal, overload
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.lowering import Code, lower_graph
+from ginseng.compiler.backend.plan import LayerPlan, layer_plans
 from ginseng.compiler.backend.replay import LayerCost, replay
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.table import MODEL_SLOT, SESSION_SLOT, build_rows
@@ -61,8 +62,10 @@ def _ports(code: Code) -> tuple[tuple[PortSpec, ...], tuple[PortSpec, ...]]:
     )
 
 
-def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program:
-    """Return ``graph`` as one protected program.
+def program(
+    graph: Graph, config: SystemConfig, *, model_sha256: str, memory: str = "reference"
+) -> tuple[Program, tuple[LayerPlan, ...]]:
+    """Return ``graph`` as one protected program tuned for ``memory``, and how it is scheduled.
 
     Raises
     ------
@@ -76,7 +79,7 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
             "A program needs a build with a TEC; compile for SystemConfig(tec=TecConfig()), or "
             "use lower(graph, config, protect=False) for a bare one"
         )
-    code = lower_graph(graph, config, CostModel.of(config, protect=True))
+    code = lower_graph(graph, config, CostModel.of(config, protect=True, memory=memory))
     entry = Segment("program", Role.PROGRAM, INSN_BYTES * len(code.stream.insns))
     rows = build_rows([entry, *code.segments], tec)
     places = {s: (row.handle, row.offsets[s]) for row in rows for s in row.segments}
@@ -100,7 +103,8 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
     slots = [SlotSpec(slot=SESSION_SLOT, use=SlotUse.SESSION, owner="data")]
     if any(spec.slot == MODEL_SLOT for spec in specs):
         slots.insert(0, SlotSpec(slot=MODEL_SLOT, use=SlotUse.STATIC, owner="model"))
-    return Program(
+    costs = _costs(code, protect=True)
+    made = Program(
         name=graph.name,
         config=config,
         tensors=specs,
@@ -110,8 +114,9 @@ def program(graph: Graph, config: SystemConfig, *, model_sha256: str) -> Program
         outputs=outputs,
         contents={row.name: row.data for row in rows if row.role in held},
         model_sha256=model_sha256,
-        layers=_layers(graph, _costs(code, protect=True), _plain_code(graph, config, code)[1]),
+        layers=_layers(graph, costs, _plain_costs(code)),
     )
+    return made, layer_plans(code, costs)
 
 
 def _layers(
@@ -134,20 +139,27 @@ def _layers(
 
 
 def _costs(code: Code, *, protect: bool) -> list[LayerCost]:
-    model = CostModel.of(code.config, protect=protect)
+    model = CostModel.of(code.config, protect=protect, memory=code.model.memory.name)
     return replay(code.stream.insns, code.config.core, model, layers=len(code.graph.nodes))
 
 
-def _plain_code(
-    graph: Graph, config: SystemConfig, protected: Code | None = None
-) -> tuple[Code, list[LayerCost]]:
-    """Return the faster of two bare forms, tiled with and without thought of chunks."""
-    forms = []
-    for protect in (False, True):
-        code = protected if protect else None
-        code = code or lower_graph(graph, config, CostModel.of(config, protect=protect))
-        forms.append((code, _costs(code, protect=False)))
-    return min(forms, key=lambda form: sum(cost.cycles for cost in form[1]))
+def _plain_code(graph: Graph, config: SystemConfig, memory: str) -> tuple[Code, list[LayerCost]]:
+    """Return the bare form, tiled without thought of chunks."""
+    code = lower_graph(graph, config, CostModel.of(config, protect=False, memory=memory))
+    return code, _costs(code, protect=False)
+
+
+def _plain_costs(code: Code) -> list[LayerCost]:
+    """Return what the graph of a protected program takes without protection.
+
+    The faster of two: the bare form, and the protected program's tiles. The search need not have
+    found the former better.
+    """
+    forms = (
+        _plain_code(code.graph, code.config, code.model.memory.name)[1],
+        _costs(code, protect=False),
+    )
+    return min(forms, key=lambda costs: sum(cost.cycles for cost in costs))
 
 
 @dataclass(frozen=True)
@@ -188,8 +200,8 @@ class PlainImage:
     layers: tuple[LayerSpec, ...]
 
 
-def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
-    """Return ``graph`` with absolute addresses.
+def plain_image(graph: Graph, config: SystemConfig, *, memory: str = "reference") -> PlainImage:
+    """Return ``graph`` with absolute addresses, tuned for ``memory``.
 
     Raises
     ------
@@ -197,7 +209,7 @@ def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
         If it does not fit the build.
 
     """
-    code, costs = _plain_code(graph, config)
+    code, costs = _plain_code(graph, config, memory)
     count = len(code.stream.insns)
     entry = Segment("program", Role.PROGRAM, INSN_BYTES * count)
     addresses: dict[Segment, int] = {}
@@ -229,25 +241,32 @@ def plain_image(graph: Graph, config: SystemConfig) -> PlainImage:
 
 
 @overload
-def lower(graph: Graph, config: SystemConfig, *, protect: Literal[True] = True) -> Program: ...
+def lower(
+    graph: Graph, config: SystemConfig, *, protect: Literal[True] = True, memory: str = ...
+) -> Program: ...
 
 
 @overload
-def lower(graph: Graph, config: SystemConfig, *, protect: Literal[False]) -> PlainImage: ...
+def lower(
+    graph: Graph, config: SystemConfig, *, protect: Literal[False], memory: str = ...
+) -> PlainImage: ...
 
 
-def lower(graph: Graph, config: SystemConfig, *, protect: bool = True) -> Program | PlainImage:
+def lower(
+    graph: Graph, config: SystemConfig, *, protect: bool = True, memory: str = "reference"
+) -> Program | PlainImage:
     """Return a graph as a protected program, or without ``protect`` as a bare DRAM image.
 
     The hash of the program's source is that of the graph. A bare image has absolute addresses and
-    no chunk constraints; it runs on builds without a TEC.
+    no chunk constraints; it runs on builds without a TEC. Either is tuned for ``memory``, one of
+    `ginseng.compiler.backend.cost.MEMORIES`, and runs with any.
 
     Raises
     ------
     CompilerError
-        If it does not fit the build.
+        If it does not fit the build, or there is no such memory.
 
     """
     if protect:
-        return program(graph, config, model_sha256=graph.sha256)
-    return plain_image(graph, config)
+        return program(graph, config, model_sha256=graph.sha256, memory=memory)[0]
+    return plain_image(graph, config, memory=memory)

@@ -1,7 +1,8 @@
 """Convolutions and dense layers on the GEMM core: tiles, weight order, instructions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from math import gcd
 
@@ -13,7 +14,7 @@ from ginseng.compiler.backend.lowering import Layer, Slots, grid, product, shift
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places, best_tilings
+from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places, best_tilings, neighbours
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
@@ -23,8 +24,8 @@ __all__ = ["lower_linear"]
 
 _ITERATIONS = (1 << 14) - 1
 _PAD_LIMIT = 15
-#: Tilings that are tried out instruction by instruction after formulae have ranked them.
-_TRIALS = 12
+#: Tilings from which the search begins, ranked by formulae.
+_STARTS = 8
 _STRIDE_LIMIT = (1 << 16) - 1
 
 #: Count, and the steps of destination, source and weight.
@@ -225,6 +226,18 @@ class _Linear:
                 cols=real * g.width,
                 stride=plane,
             )
+            return base
+        if max(top, bottom, left, right) > _PAD_LIMIT:
+            # More than a LOAD can pad: clear everything, then place row by row.
+            self.layer.stream.clear(source, sram=base, count=c.size * count * g.pitch)
+            for block, row in np.ndindex(c.size, real):
+                self.layer.stream.load(
+                    Memory.INP,
+                    source,
+                    begin + block * plane + row * step * g.width,
+                    sram=base + (block * count + top + row) * g.pitch + left,
+                    cols=g.width,
+                )
             return base
         for block in range(c.size):
             self.layer.stream.load(
@@ -432,16 +445,11 @@ def lower_linear(
     Raises
     ------
     CompilerError
-        If one row of the image does not fit the buffers, or the padding its field.
+        If one row of the image does not fit the buffers.
 
     """
     core = layer.config
     (channels, height, width), (outputs, out_height, out_width) = extents
-    if max(padding) > _PAD_LIMIT:
-        raise layer.node.refuse(
-            f"its padding {padding} exceeds {_PAD_LIMIT} pixels; crop the kernel's empty border, "
-            "or pad the input"
-        )
     blocked, spans = _block_weights(layer, weight, channels, groups)
     down, across = (
         Axis(
@@ -473,25 +481,28 @@ def lower_linear(
         upsample=upsample,
         spans=spans,
     )
-    if geometry.right > _PAD_LIMIT:
-        raise layer.node.refuse(
-            f"it reads {geometry.right} columns beyond the image; pad the input"
-        )
     layer.fits(geometry.pitch, Memory.INP, "one image row")
     needed = (1 + geometry.copies) * out_width + geometry.vectors
     layer.fits(needed, Memory.ACC, "one row of results")
-    tilings = best_tilings(geometry, core, layer.model, _TRIALS)
-    if not tilings:
+
+    def emit(tiling: Tiling, target: Layer) -> None:
+        _Linear(target, geometry, tiling, blocked, requantise, border).emit()
+
+    # Immediates decide nothing but values; regions of the border follow from the geometry.
+    passes = tuple(replace(p, imm=None if p.imm is None else 0) for p in requantise.passes)
+    tiling = layer.tune(
+        (geometry, passes),
+        lambda: best_tilings(geometry, core, layer.model, _STARTS),
+        partial(neighbours, geometry, core),
+        emit,
+    )
+    if tiling is None:
         raise layer.node.refuse(
             f"no tiling fits the buffers: one row of {geometry.pitch} pixels, "
             f"{weight.shape[3]} columns of weights; use smaller images or kernels, or a build with "
             "larger buffers"
         )
-
-    def emit(tiling: Tiling, target: Layer) -> None:
-        _Linear(target, geometry, tiling, blocked, requantise, border).emit()
-
-    emit(layer.choose(geometry, tilings, emit), layer)
+    emit(tiling, layer)
 
 
 def _block_weights(

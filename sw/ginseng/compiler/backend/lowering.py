@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.replay import replay
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.backend.stream import Stream, Uops
+from ginseng.compiler.backend.tiling import Tiling
+from ginseng.compiler.backend.tuned import Tuned, recall, remember
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node
 from ginseng.isa.config import CoreConfig, Memory, SystemConfig
 from ginseng.isa.insn import AluOp
 
-T = TypeVar("T")
+#: Tilings of a layer that are tried out instruction by instruction.
+_TRIALS: Final = 28
 
 __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 
@@ -63,6 +66,10 @@ class Code:
         In order of creation.
     values : dict
         The segments that hold each value: what its readers load, and what the owner takes.
+    tuned : dict
+        How each tiled layer is cut, by the name of its node.
+    model : CostModel
+        For which it is tuned.
 
     """
 
@@ -71,6 +78,8 @@ class Code:
     stream: Stream
     segments: tuple[Segment, ...]
     values: dict[str, list[Segment]]
+    tuned: dict[str, Tuned]
+    model: CostModel
 
 
 class Layer:
@@ -122,33 +131,81 @@ class Layer:
             else:
                 self.stream.store(segment, at, sram=sram, cols=cols, rows=rows, stride=stride)
 
-    def choose(self, key: Hashable, options: Sequence[T], emit: Callable[[T, "Layer"], None]) -> T:
-        """Return the option whose instructions, replayed on their own, take the fewest cycles.
+    def tune(
+        self,
+        walk: Hashable,
+        candidates: Callable[[], Sequence[Tiling]],
+        neighbours: Callable[[Tiling], Sequence[Tiling]],
+        emit: Callable[[Tiling, "Layer"], None],
+    ) -> Tiling | None:
+        """Return the tiling whose instructions, replayed on their own, take the fewest cycles.
 
         Parameters
         ----------
-        key : hashable
-            Layers of one program with the same key choose alike and are tried once.
-        options : sequence
-            At least one.
+        walk : hashable
+            Everything about the layer that decides; its repr says it all. Layers with the same
+            are tuned once, and never again as long as the cache keeps them.
+        candidates : callable
+            Gives tilings to begin with, none if none fits; called only if the layer is to be tuned.
+        neighbours : callable
+            Gives tilings near one. From the best so far the search goes on to the best of them
+            until none is better, or `_TRIALS` have been tried.
         emit : callable
-            Emits the layer with an option.
+            Emits the layer with a tiling.
 
         """
-        known = self._builder.choices
-        if key not in known:
-            costs: dict[tuple[int, int, int], int] = {}
-            refusal: CompilerError | None = None
-            for n, option in enumerate(options):
+        builder = self._builder
+        key = (walk, builder.config.core, builder.model)
+        tuned = builder.tuned.get(key) or recall(key)
+        if tuned is None:
+            options = candidates()
+            if not options:
+                return None
+            tuned = self._search(options, neighbours, emit)
+            remember(key, tuned)
+        builder.tuned[key] = builder.plans[self.node.name] = tuned
+        return tuned.best
+
+    def _search(
+        self,
+        options: Sequence[Tiling],
+        neighbours: Callable[[Tiling], Sequence[Tiling]],
+        emit: Callable[[Tiling, "Layer"], None],
+    ) -> Tuned:
+        #: Cycles, bytes, order of trial; None where it cannot be emitted.
+        costs: dict[Tiling, tuple[int, int, int] | None] = {}
+        refusal: CompilerError | None = None
+
+        def ranked() -> list[tuple[tuple[int, int, int], Tiling]]:
+            found = [(cost, tiling) for tiling, cost in costs.items() if cost is not None]
+            return sorted(found, key=lambda entry: entry[0])
+
+        while fresh := [option for option in options if option not in costs]:
+            before = ranked()[:1]
+            for option in fresh[: _TRIALS - len(costs)]:
                 try:
                     trial = self._builder.trial(self.node, partial(emit, option))
-                    costs[(*trial, n)] = n
+                    costs[option] = (*trial, len(costs))
                 except CompilerError as error:
+                    costs[option] = None
                     refusal = error
-            if refusal is not None and not costs:
+            order = ranked()
+            if not order:
                 raise self.node.refuse(str(refusal))
-            known[key] = costs[min(costs)]
-        return options[known[key]]
+            if order[:1] == before or len(costs) >= _TRIALS:
+                break
+            options = neighbours(order[0][1])
+        (cost, best), *others = ranked()[:2]
+        second = others[0] if others else None
+        return Tuned(
+            best=best,
+            cycles=cost[0],
+            nbytes=cost[1],
+            tried=len(costs),
+            second=None if second is None else second[1],
+            second_cycles=0 if second is None else second[0][0],
+            second_nbytes=0 if second is None else second[0][1],
+        )
 
     def fits(self, needed: int, memory: Memory, what: str) -> None:
         """Refuse ``what`` if it takes more than a whole scratchpad.
@@ -177,7 +234,8 @@ class _Builder:
         self.values: Final[dict[str, list[Segment]]] = {}
         self.placed: Final[dict[str, frozenset[int]]] = {}
         self._parts: Final[dict[str, list[tuple[str, int]]]] = {}
-        self.choices: Final[dict[Hashable, int]] = {}
+        self.tuned: Final[dict[Hashable, Tuned]] = {}
+        self.plans: Final[dict[str, Tuned]] = {}
         self._graph: Final = graph
         self.stream: Final = Stream(config.core, self.segment("uops", Role.UOPS, 0, None))
         for value in graph.inputs:
@@ -259,7 +317,15 @@ def lower_graph(graph: Graph, config: SystemConfig, model: CostModel) -> Code:
         builder.stream.begin_layer(number)
         node.lower(graph.sources(node), Layer(builder, node))
     builder.stream.finish()
-    return Code(config, graph, builder.stream, tuple(builder.segments), builder.values)
+    return Code(
+        config,
+        graph,
+        builder.stream,
+        tuple(builder.segments),
+        builder.values,
+        builder.plans,
+        model,
+    )
 
 
 def clip_passes(lo: int, hi: int, reach: tuple[int, int]) -> list[tuple[AluOp, int]]:

@@ -77,6 +77,8 @@ class _Lane:
     waiting: deque[_Flight] = field(default_factory=deque)
     running: Insn | None = None
     free: int = 0
+    #: When it is looked at next, if that is settled.
+    look: int | None = None
 
 
 def replay(
@@ -176,7 +178,7 @@ class _Machine:
     def _next(self, queue: Queue, now: int) -> Insn | None:
         """Return the instruction that a queue can start now, by its turn and its tokens."""
         if now < self._free[queue]:
-            self.agenda.at(self._free[queue], self._wakes[queue])
+            # `_begin` has it looked at again then.
             return None
         if not self._queues[queue]:
             return None
@@ -217,14 +219,13 @@ class _Machine:
         if queue is Queue.COMPUTE:
             for unit, lane in self._lanes.items():
                 if lane.waiting:
-                    self._run(unit, now + 1)
+                    self._look(unit, now + 1)
 
     # ---------------------------------------------------------------- load and store queues
 
     def _move(self, flight: _Flight, client: Client, ready: int) -> None:
         """Have the bus do what an instruction moves; its first address is given at ``ready``."""
         insn = flight.insn
-        assert insn.access is not None
         assert insn.segment is not None
         fields, queue = insn.fields, insn.queue
         rows, cols = fields["y_size"], fields["x_size"]
@@ -235,6 +236,12 @@ class _Machine:
                 fields.get(f, 0) for f in ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
             )
             work += (rows + top + bottom) * (cols + left + right) - rows * cols
+        if insn.access is None:
+            # Nothing but padding: the bus has no part in it.
+            end = ready + work + self._core.load_retire
+            self.agenda.at(end, lambda now: self._complete(flight, now))
+            self.agenda.at(ready, self._wakes[queue])
+            return
         bursts = cut(insn.access, insn.segment, self._model)
         cost = self.costs[insn.layer]
         cost.bus += self._model.occupied(bursts)
@@ -292,17 +299,26 @@ class _Machine:
             self.agenda.at(now + cycles, lambda time: self._complete(flight, time))
         else:
             lane.waiting.append(flight)
-            self.agenda.at(now + cycles, lambda time: self._run(unit, time))
+            self._look(unit, now + cycles)
+
+    def _look(self, unit: _Unit, time: int) -> None:
+        """Have `_run` look at a unit, unless it will anyway before."""
+        lane = self._lanes[unit]
+        if lane.look is None or time < lane.look:
+            lane.look = time
+            self.agenda.at(time, lambda now: self._run(unit, now))
 
     def _run(self, unit: _Unit, now: int) -> None:
         """Start the next instruction of a unit if nothing older is in its way."""
         lane = self._lanes[unit]
+        if lane.look is not None and lane.look <= now:
+            lane.look = None
         if not lane.waiting:
             return
         flight = lane.waiting[0]
         earliest = max(lane.free, flight.issued + self._core.start)
         if earliest > now:
-            self.agenda.at(earliest, lambda time: self._run(unit, time))
+            self._look(unit, earliest)
             return
         for older in self._flights[Queue.COMPUTE]:
             if older is flight:
@@ -325,7 +341,7 @@ class _Machine:
             }[unit]
             self.agenda.at(lane.free + drain, lambda time: self._complete(flight, time))
         if lane.waiting:
-            self.agenda.at(lane.free, lambda time: self._run(unit, time))
+            self._look(unit, lane.free)
 
     def _work(self, unit: _Unit, insn: Insn, now: int) -> int:
         """Return the cycles of a walk."""

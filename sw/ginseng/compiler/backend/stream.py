@@ -182,6 +182,23 @@ class Stream:
         assert insn.access is not None
         segment.reads.append(insn.access)
 
+    def clear(self, segment: Segment, *, sram: int, count: int) -> None:
+        """Add a LOAD of nothing but padding: ``count`` elements of INP become 0."""
+        fields = {
+            "memory": int(Memory.INP),
+            "sram_base": sram,
+            "y_size": 0,
+            "x_size": count,
+            "x_stride": count,
+            "y_pad_0": 1,
+        }
+        insn = Insn(Opcode.LOAD, _L, fields, 0, self._layer, segment=segment)
+        where = slice(sram, sram + count)
+        compute = int(self._used[Memory.INP][where].max())
+        self._append(insn)
+        self._wait(_C, insn, compute)
+        self._loaded[Memory.INP][where] = insn.index
+
     def store(
         self,
         segment: Segment,

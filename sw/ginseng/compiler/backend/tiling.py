@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from heapq import nsmallest
-from math import prod
+from itertools import product
+from math import lcm, prod
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.isa.insn import UOP_BYTES
+from ginseng.isa.insn import INSN_BYTES, UOP_BYTES
 
-__all__ = ["Geometry", "Tiling", "acc_places", "best_tilings", "splits"]
+__all__ = ["Geometry", "Tiling", "acc_places", "best_tilings", "neighbours", "splits"]
 
 _FACTOR_LIMIT = 1 << 14
 
@@ -166,51 +166,86 @@ def acc_places(g: Geometry, t: Tiling, core: CoreConfig) -> list[int]:
     return [n * tile for n in range(t.acc_slots)]
 
 
+def _tiling(
+    g: Geometry,
+    core: CoreConfig,
+    *,
+    out_blocks: int,
+    rows: int,
+    kernel_rows: int,
+    in_blocks: int,
+    rows_outer: bool,
+) -> Tiling | None:
+    """Return the tiling of these extents with as many slots as there is room for, if it fits."""
+    acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
+    groups, row_tiles = _count(g.out_blocks, out_blocks), _count(g.out_height, rows)
+    # Constants of the whole layer stay in ACC unless they would crowd out the tiles.
+    bias_slots = groups if g.vectors * g.out_blocks <= acc // 8 else min(groups, 2)
+    room = acc - bias_slots * g.vectors * out_blocks
+    # GEMM, ALU and STORE work on one each; an even number keeps to the halves.
+    acc_slots = min(room // (rows * g.out_width * out_blocks) - g.copies, groups * row_tiles, 4)
+    acc_slots = 2 if acc_slots == 3 else acc_slots
+    line = in_blocks * g.tile_rows(rows, kernel_rows) * g.pitch
+    weights = min(g.pairs(out_blocks), out_blocks * in_blocks) * kernel_rows * g.kernel[1]
+    kernel = _kernel(g, rows, out_blocks, in_blocks, kernel_rows)
+    if acc_slots < 1 or rows * g.out_width >= _FACTOR_LIMIT:
+        return None
+    if line > inp or weights > wgt or kernel > core.depth(Memory.UOP):
+        return None
+    steps = _count(g.reach(out_blocks), in_blocks) * _count(g.kernel[0], kernel_rows)
+    wgt_slots = min(groups * steps, wgt // weights)
+    if wgt_slots < groups * steps:
+        # All of them or just enough to overlap: others only multiply kernels.
+        wgt_slots = min(wgt_slots, max(2, steps))
+    return Tiling(
+        rows=rows,
+        out_blocks=out_blocks,
+        in_blocks=in_blocks,
+        kernel_rows=kernel_rows,
+        rows_outer=rows_outer,
+        inp_slots=min(row_tiles * steps, inp // line, max(2, steps)),
+        wgt_slots=wgt_slots,
+        acc_slots=acc_slots,
+        bias_slots=bias_slots,
+    )
+
+
 def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
     """Yield every tiling that fits."""
-    acc, inp, wgt = (core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT))
     for out_blocks in splits(g.out_blocks):
-        groups = _count(g.out_blocks, out_blocks)
-        reach, pairs = g.reach(out_blocks), g.pairs(out_blocks)
-        # Constants of the whole layer stay in ACC unless they would crowd out the tiles.
-        bias_slots = groups if g.vectors * g.out_blocks <= acc // 8 else min(groups, 2)
-        room = acc - bias_slots * g.vectors * out_blocks
-        if room <= 0:
-            continue
-        for rows in splits(g.out_height):
-            area = rows * g.out_width * out_blocks
-            tiles = groups * _count(g.out_height, rows)
-            # GEMM, ALU and STORE work on one each; an even number keeps to the halves.
-            acc_slots = min(room // area - g.copies, tiles, 4)
-            acc_slots = 2 if acc_slots == 3 else acc_slots
-            if acc_slots < 1 or rows * g.out_width >= _FACTOR_LIMIT:
-                continue
-            for kernel_rows in splits(g.kernel[0]):
-                line = g.tile_rows(rows, kernel_rows) * g.pitch
-                for in_blocks in splits(reach):
-                    steps = _count(reach, in_blocks) * _count(g.kernel[0], kernel_rows)
-                    weights = min(pairs, out_blocks * in_blocks) * kernel_rows * g.kernel[1]
-                    kernel = _kernel(g, rows, out_blocks, in_blocks, kernel_rows)
-                    if in_blocks * line > inp or weights > wgt or kernel > core.depth(Memory.UOP):
-                        continue
-                    row_tiles = _count(g.out_height, rows)
-                    wgt_slots = min(groups * steps, wgt // weights)
-                    if wgt_slots < groups * steps:
-                        # All of them or just enough to overlap: others only multiply kernels.
-                        wgt_slots = min(wgt_slots, max(2, steps))
-                    inp_slots = min(row_tiles * steps, inp // (in_blocks * line), max(2, steps))
-                    for rows_outer in (True, False):
-                        yield Tiling(
-                            rows=rows,
-                            out_blocks=out_blocks,
-                            in_blocks=in_blocks,
-                            kernel_rows=kernel_rows,
-                            rows_outer=rows_outer,
-                            inp_slots=inp_slots,
-                            wgt_slots=wgt_slots,
-                            acc_slots=acc_slots,
-                            bias_slots=bias_slots,
-                        )
+        extents = (splits(g.out_height), splits(g.kernel[0]), splits(g.reach(out_blocks)))
+        for rows, kernel_rows, in_blocks in product(*extents):
+            for rows_outer in (True, False):
+                tiling = _tiling(
+                    g,
+                    core,
+                    out_blocks=out_blocks,
+                    rows=rows,
+                    kernel_rows=kernel_rows,
+                    in_blocks=in_blocks,
+                    rows_outer=rows_outer,
+                )
+                if tiling is not None:
+                    yield tiling
+
+
+def neighbours(g: Geometry, core: CoreConfig, t: Tiling) -> list[Tiling]:
+    """Return the tilings that differ from ``t`` by one step of one extent, or by the loop order."""
+    extents = {
+        "rows": splits(g.out_height),
+        "out_blocks": splits(g.out_blocks),
+        "in_blocks": splits(g.reach(t.out_blocks)),
+        "kernel_rows": splits(g.kernel[0]),
+    }
+    at = {name: getattr(t, name) for name in extents}
+    moves: list[dict[str, int]] = []
+    for name, sizes in extents.items():
+        below = [n for n in sizes if n < at[name]]
+        above = [n for n in sizes if n > at[name]]
+        moves += [at | {name: n} for n in (*below[:1], *above[-1:])]
+    found = [_tiling(g, core, rows_outer=t.rows_outer, **move) for move in moves]
+    found.append(_tiling(g, core, rows_outer=not t.rows_outer, **at))
+    return [tiling for tiling in found if tiling is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,11 +297,14 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     line = g.out_width * core.element_bytes(Memory.INP) + model.tag_bytes
     store = t.out_blocks * model.runs(1, t.rows * line)
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
-    kernels = min(tiles * steps, max(t.acc_slots, t.inp_slots, t.wgt_slots))
+    kernels = min(tiles * steps, lcm(t.acc_slots * steps, t.inp_slots, t.wgt_slots))
     if kernel * kernels > core.depth(Memory.UOP):
         kernels = tiles * steps
     uops = model.runs(kernels, kernel * UOP_BYTES)
+    # A tile's reset, passes and store; a step's two loads and GEMM.
+    insns = tiles * (2 + g.passes) + loads.inp * t.in_blocks + loads.wgt + tiles * steps
     bus = loads.inp * loads.inp_cycles + loads.wgt * loads.wgt_cycles + tiles * store + uops
+    bus += model.beats(insns * INSN_BYTES)
     # What one tile takes of each unit; those of different tiles overlap as the slots allow.
     area = t.rows * g.out_width * t.out_blocks
     gemm = g.steps // tiles + steps * model.core.compute_issue
@@ -277,15 +315,24 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     alone = loads.inp * loads.inp_cycles * (t.inp_slots == 1)
     alone += loads.wgt * loads.wgt_cycles * (t.wgt_slots == 1)
     busiest = max(gemm * tiles + alone, alu * tiles, bus, chain)
+    # Before anything is used again, the first pass of the outer loop waits for what it loads.
+    inner, per_pass = (groups, loads.wgt) if t.rows_outer else (row_tiles, loads.inp)
+    cost = loads.wgt_cycles if t.rows_outer else loads.inp_cycles
+    ramp = max(0, per_pass * cost - gemm * inner) if per_pass == inner * steps else 0
     first = loads.inp_cycles + loads.wgt_cycles + 4 * model.memory.latency
-    return busiest + first + alu + store + drain, bus, tiles * steps
+    return busiest + ramp + first + alu + store + drain, bus, tiles * steps
 
 
 @lru_cache(maxsize=256)
 def best_tilings(g: Geometry, core: CoreConfig, model: CostModel, count: int) -> tuple[Tiling, ...]:
-    """Return the ``count`` cheapest tilings, cheapest first; none if none fits.
+    """Return cheap tilings, cheapest first, each of another width than the others.
 
-    The same arguments give the same tilings every time.
+    At most ``count``, none if none fits. The same arguments give the same tilings every time.
     """
     priced = ((_price(g, t, core, model), n, t) for n, t in enumerate(_tilings(g, core)))
-    return tuple(entry[2] for entry in nsmallest(count, priced, key=lambda entry: entry[:2]))
+    found: dict[int, Tiling] = {}
+    for _, _, tiling in sorted(priced, key=lambda entry: entry[:2]):
+        found.setdefault(tiling.out_blocks, tiling)
+        if len(found) == count:
+            break
+    return tuple(found.values())
