@@ -314,6 +314,7 @@ PROOFS = [
             "the buffer holds anything and says any level",
         ),
         depth=10,
+        timeout=900,
         bugs=(
             Bug(
                 name="WLAST comes a beat early",

@@ -24,11 +24,14 @@ from ginseng.vta.dot import Dot
 
 __all__ = ["BLOCKS", "Placed", "place_blocks"]
 
+_TILE: Final = CoreConfig(
+    log_block=3, log_inp_buff_size=14, log_wgt_buff_size=16, log_acc_buff_size=16
+)
 _SHAPES: Final = DmaShapes(CoreConfig(), BusConfig())
 #: What is placed: by name, with what makes it. An ECP5 has 156 multipliers at most, so the matrix
 #: product is that of a smaller tile; its adder tree is two levels less deep.
 BLOCKS: Final[Mapping[str, Callable[[], Any]]] = {
-    "dot of 1x8x8": lambda: Dot(CoreConfig(log_block=3)),
+    "dot of 1x8x8": lambda: Dot(_TILE),
     "cut": lambda: Cut(_SHAPES, Client.COMPUTE),
     "planner": lambda: Planner(_SHAPES),
 }

@@ -51,7 +51,10 @@ def _modules(text: str, top: str) -> list[str]:
 
 
 def block_of(path: str, blocks: Mapping[str, Any]) -> str:
-    """Return the block in which the signal or cell called ``path`` is."""
+    """Return the block in which the signal or cell called ``path`` is; "" for the top's own.
+
+    What has no name but the place where it was written counts as the top's.
+    """
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
