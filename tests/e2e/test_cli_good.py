@@ -145,6 +145,33 @@ def test_a_report_names_the_layers_that_cost_most(ginseng_json, digits, tmp_path
 
 
 @pytest.mark.tvm
+def test_a_plan_says_how_each_layer_is_scheduled_and_why(ginseng, ginseng_json, digits, tmp_path):
+    inputs = (digits / "digits.onnx", "--calibrate", digits / "calibration.npz")
+    out = ("-o", tmp_path / "out")
+    document = ginseng_json("compile", *inputs, *out, "--explain", "--memory", "realistic")
+    plan = document["plan"]
+    assert document["memory"] == "realistic"
+    assert [layer["name"] for layer in plan] == [layer["name"] for layer in document["layers"]]
+    assert sum(layer["cycles"] for layer in plan) == document["cycles_protected"]
+    tuned = [layer for layer in plan if layer["tuned"]]
+    assert {layer["kind"] for layer in tuned} == {"conv2d", "dense"}
+    assert all(layer["reason"] and layer["tuned"]["tried"] for layer in tuned)
+    status, shown, _ = ginseng("compile", *inputs, *out, "--explain")
+    assert status == 0
+    assert "Tilings" in shown
+
+
+@pytest.mark.tvm
+def test_the_roofline_of_a_program_is_drawn(ginseng, digits, tmp_path):
+    pytest.importorskip("matplotlib", reason="drawing needs ginseng[plot]")
+    inputs = (digits / "digits.onnx", "--calibrate", digits / "calibration.npz")
+    picture = tmp_path / "roofline.png"
+    status, _, error = ginseng("compile", *inputs, "-o", tmp_path / "out", "--plot", picture)
+    assert status == 0, error
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.tvm
 def test_the_demo_tells_the_whole_story(ginseng_json):
     story = ginseng_json("demo", "--images", "40")
     assert story["board"] == "model"

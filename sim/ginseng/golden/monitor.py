@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Final, NoReturn, Protocol, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -18,54 +18,20 @@ from ginseng.golden.keygen import (
     attestation_key,
     uds_register,
 )
-from ginseng.golden.port import Fatal, MemoryPort
+from ginseng.golden.port import Fatal
 from ginseng.golden.release import key_of, open_message, session_info
 from ginseng.golden.selftest import KnownAnswer, known_answers, require
 from ginseng.golden.tec import Tec
-from ginseng.golden.vta.core import Core, Counters
+from ginseng.golden.vta.runner import CoreMaker, ProgramCore, golden_core
 from ginseng.golden.vta.schedule import Scheduler
-from ginseng.isa.config import CoreConfig, SystemConfig
+from ginseng.isa.config import SystemConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.formats import COMMITMENT_BYTES, MODEL_MONITOR_ROM, Pcr
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.mailbox import COMMANDS, Cause, Command, EventType, Refusal, State
 from ginseng.isa.table import KEY_SLOTS, TENSOR_ROW, Domain, SlotUse, Source
 
-__all__ = ["CoreMaker", "Monitor", "ProgramCore"]
-
-
-class ProgramCore(Protocol):
-    """What the monitor asks of a core; `ginseng.golden.vta.Core` says what each does."""
-
-    @property
-    def counters(self) -> Counters:
-        """Of the last run."""
-        ...
-
-    def reset(self) -> None:
-        """Zero everything."""
-        ...
-
-    def clear(self) -> None:
-        """Zero INP, WGT and ACC."""
-        ...
-
-    def start(self, insn_base: int, count: int) -> None:
-        """Begin a program."""
-        ...
-
-    def run(self, scheduler: Scheduler | None = None) -> None:
-        """Run it to its FINISH, or raise Fatal."""
-        ...
-
-
-#: Makes a core of the protected build over a memory port.
-CoreMaker: TypeAlias = Callable[[CoreConfig, MemoryPort], ProgramCore]
-
-
-def _golden_core(config: CoreConfig, port: MemoryPort) -> Core:
-    return Core(config, port, strict_finish=True)
-
+__all__ = ["Monitor"]
 
 #: What a command gives back.
 Answer: TypeAlias = tuple[Refusal, bytes]
@@ -169,7 +135,7 @@ class Monitor:
         self._dram: Final = dram
         self._lazy: Final = lazy
         self._scheduler: Final = scheduler
-        self._make_core: Final = core or _golden_core
+        self._make_core: Final = core or golden_core
         self._counters: dict[str, int] = {}
         self._attestation: Attestation | None = None
         self._session: _Session | None = None

@@ -4,7 +4,8 @@ from typing import Final
 
 from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, EntropySource, RandomSource
-from ginseng.golden.monitor import CoreMaker, Monitor
+from ginseng.golden.monitor import Monitor
+from ginseng.golden.vta.runner import CoreMaker
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
 from ginseng.isa.config import SystemConfig

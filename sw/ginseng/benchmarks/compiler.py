@@ -22,7 +22,7 @@ from ginseng.benchmarks.session_cost import setup_cost
 from ginseng.compiler import CompiledModel, CompilerError, compile_model
 from ginseng.compiler.reference import evaluate
 from ginseng.driver import DriverError, open_board
-from ginseng.isa.config import SystemConfig
+from ginseng.isa.config import BusConfig, BusProtocol, SystemConfig
 from ginseng.program import dumps
 from ginseng.secureos import local_session
 
@@ -32,6 +32,8 @@ __all__ = ["measure", "measure_network"]
 _MISSING: Final = 3
 #: Clocks at which cycles are shown as time: what small and large FPGAs reach.
 _CLOCKS_MHZ: Final = (100, 250)
+#: The bus of `ginseng bench vta`, whose reference memory the cycles assume: bursts of 256 beats.
+_CONFIG: Final = SystemConfig(bus=BusConfig(protocol=BusProtocol.AXI4))
 
 
 def measure(
@@ -115,7 +117,7 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
         and the accuracies of both where samples have labels.
 
     """
-    config = SystemConfig()
+    config = _CONFIG
     start, start_cpu = time.perf_counter(), time.process_time()
     compiled = compile_model(
         network.model,

@@ -105,7 +105,9 @@ def measure(
         ``config``, ``bus``, ``memory``, ``layers``, ``total_cycles``, ``sim_cycles_per_second``
         (and per second of the processor, which others on the machine do not change),
         ``runs`` (per memory), ``units`` (of the first memory), ``memories`` (their parameters).
-        Of a layer, ``macs`` are those of one sample, ``bytes`` what crossed the bus,
+        Of a layer, ``macs`` are those of one sample with the zeros of the border, ``macs_done``
+        those that the device did (channels that fill a block included), ``utilisation`` the share
+        of cycles in which it multiplied, ``bytes`` what crossed the bus,
         ``predicted_cycles`` and ``predicted_error`` the compiler's own model, ``counters`` every
         counter of the device.
 
@@ -184,7 +186,9 @@ def _layer(
         )
     counters = read_counters(gates.board)
     predicted = image.layers[0].cycles_plain
-    utilisation = layer.macs / (cycles * CONFIG.core.macs)
+    # Not of `layer.macs`: a compiler that skips the zeros of the border needs fewer cycles.
+    steps = counters["gemm_uops"] - counters["reset_uops"]
+    utilisation = steps / cycles
     say(f"{memory.name} {layer.name}: {cycles:,} cycles, {100 * utilisation:.1f} % of MACs")
     return {
         "name": layer.name,
@@ -192,6 +196,7 @@ def _layer(
         "cycles": cycles,
         "macs": layer.macs,
         "utilisation": utilisation,
+        "macs_done": steps * CONFIG.core.macs,
         "bytes": sum(counters[name] for name in _TRAFFIC),
         "predicted_cycles": predicted,
         "predicted_error": predicted / cycles - 1,

@@ -140,7 +140,7 @@ def compile_model(
     ----------
     model : Path, onnx.ModelProto, torch.export.ExportedProgram or tvm.IRModule
         Of a file the suffix says what it is: ``.pt2`` of `torch.export.save`, ``.json`` of
-        `tvm.ir.save_json`, ``.py`` TVMScript, anything else ONNX. Batch 1 or a symbolic batch;
+        `tvm.ir.save_json`, anything else ONNX. Batch 1 or a symbolic batch;
         float32, or quantised (QDQ) to int8 or uint8.
     calibration : mapping of str to array, or None
         One array per model input, named after it, of shape ``(n, *sample shape)``: the ranges

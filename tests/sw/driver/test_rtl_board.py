@@ -52,6 +52,7 @@ def test_the_gates_compute_what_the_network_computes_and_attacks_are_stopped(tin
     assert {result.outcome for result in results} == {"fatal", "refused"}
 
 
+@pytest.mark.campaign
 def test_waveforms_are_written_where_they_were_asked_for(tmp_path, tiny, samples):
     path = tmp_path / "run.vcd"
     with (

@@ -1,4 +1,4 @@
-"""TVM Relax modules, in memory, as JSON or as TVMScript."""
+"""TVM Relax modules, in memory or as JSON."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,19 +19,21 @@ __all__ = ["from_relax_module", "load_relax"]
 
 
 def load_relax(path: Path) -> Any:
-    """Read what `tvm.ir.save_json` wrote, or TVMScript if the name ends in ``.py``.
-
-    TVMScript is Python, and reading it runs code: like any program, only from whom you trust.
+    """Read what `tvm.ir.save_json` wrote.
 
     Raises
     ------
     CompilerError
-        If it cannot be read, or holds no module.
+        If it cannot be read, holds no module, or is TVMScript: reading that runs code.
 
     """
     import tvm
-    from tvm.script import from_source
 
+    if path.suffix == ".py":
+        raise CompilerError(
+            f"{path} is TVMScript, which runs as code where it is read; run it yourself and give "
+            "its IRModule, or save that with tvm.ir.save_json as .json"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -42,11 +44,9 @@ def load_relax(path: Path) -> Any:
         ) from None
     try:
         with quiet():
-            module = from_source(text) if path.suffix == ".py" else tvm.ir.load_json(text)
-    except BaseException as error:
-        # The script's own errors come as what they are, a parser's even as a plain Exception.
-        if isinstance(error, KeyboardInterrupt):
-            raise
+            module = tvm.ir.load_json(text)
+    except Exception as error:
+        # A broken document is a plain Exception of TVM's.
         raise CompilerError(f"{path} is no Relax module: {first_line(error)}") from None
     if not isinstance(module, tvm.IRModule):
         raise CompilerError(
