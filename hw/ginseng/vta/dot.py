@@ -110,12 +110,12 @@ class Dot(wiring.Component):
         with m.If(valid[-1]):
             for b in range(batch):
                 for j in range(block):
-                    (total,) = terms[b, j]
+                    found: Any = terms[b, j][0]
                     excess: Any = 0
                     if self.packed and j % 2 == 0:
                         # All the 2**15 together are half the range: the sign bit, flipped.
-                        total = Cat(total[:-1], ~total[-1]).as_signed()
+                        found = Cat(found[:-1], ~found[-1]).as_signed()
                         excess = terms[b, -1][0] << 7
-                    m.d.sync += self.sums[b][j].eq(total - excess)
+                    m.d.sync += self.sums[b][j].eq(found - excess)
 
         return m
