@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Signal, signed
+from amaranth import Cat, Const, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -87,8 +87,7 @@ class Dot(wiring.Component):
                         low = Cat(wgt[j][k][:7], ~wgt[j][k][7])
                         pair = Cat(low, Const(0, 8), wgt[j + 1][k].as_unsigned()).as_signed()
                         m.d.sync += both.eq(pair * inp[b][k] + (1 << 15))
-                        # Less 2**15, which flips the sign bit.
-                        terms[b, j].append(Cat(both[:15], ~both[15]).as_signed())
+                        terms[b, j].append(both[:16])
                         terms[b, j + 1].append(both[16:].as_signed())
                     # The sum of the inputs of a row, as one more column.
                     if self.packed:
@@ -102,16 +101,21 @@ class Dot(wiring.Component):
             with m.If(valid[2 + level]):
                 for (b, j), old in terms.items():
                     new: list[Any] = []
+                    shape = unsigned if self.packed and j >= 0 and j % 2 == 0 else signed
                     for k, (x, y) in enumerate(zip(old[::2], old[1::2], strict=True)):
-                        total = Signal(signed(17 + level), name=f"sum_{b}_{j}_{level}_{k}")
+                        total = Signal(shape(17 + level), name=f"sum_{b}_{j}_{level}_{k}")
                         m.d.sync += total.eq(x + y)
                         new.append(total)
                     terms[b, j] = new
         with m.If(valid[-1]):
             for b in range(batch):
                 for j in range(block):
-                    (total,) = terms[b, j]
-                    excess = terms[b, -1][0] << 7 if self.packed and j % 2 == 0 else 0
-                    m.d.sync += self.sums[b][j].eq(total - excess)
+                    found: Any = terms[b, j][0]
+                    excess: Any = 0
+                    if self.packed and j % 2 == 0:
+                        # All the 2**15 together are half the range: the sign bit, flipped.
+                        found = Cat(found[:-1], ~found[-1]).as_signed()
+                        excess = terms[b, -1][0] << 7
+                    m.d.sync += self.sums[b][j].eq(found - excess)
 
         return m
