@@ -89,8 +89,8 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def synth(session: nox.Session) -> None:
-    """Synthesise for the xc7z020: area per block, longest paths, limits; `-- --json FILE`."""
-    session.install("-e.[synth]")
+    """Synthesise for the xc7z020: area, longest paths, limits; `-- --json FILE`, `-- --ecp5`."""
+    session.install("-e.[ecp5]" if "--ecp5" in session.posargs else "-e.[synth]")
     session.run("python", "-m", "ginseng.soc.synth", *session.posargs)
 
 

@@ -32,7 +32,7 @@ def bases_layout() -> data.StructLayout:
 class Planner(wiring.Component):
     """Converts elements to bytes and merges rows that follow one another, for all clients in turn.
 
-    Takes one descriptor per cycle from the clients that have room, and gives its plan two cycles
+    Takes one descriptor per cycle from the clients that have room, and gives its plan three cycles
     later; one multiplier serves all. A descriptor of nothing gives no plan. A memory type that
     does not exist, and a base register that is not aligned or beyond the address bits, makes the
     plan illegal.
@@ -104,8 +104,13 @@ class Planner(wiring.Component):
 
         for client in Client:
             pending = busy & (busy_client == client)
-            m.d.comb += offers[client].eq(
-                self.i[client].valid & self.room[client] & ~full[client] & ~pending
+            # Seen a cycle late: what is offered stays, and so does the room for it.
+            m.d.sync += offers[client].eq(
+                self.i[client].valid
+                & self.room[client]
+                & ~full[client]
+                & ~pending
+                & ~self.taken[client]
             )
         with m.Switch(last):
             for served in Client:

@@ -8,7 +8,7 @@ from ginseng.bus.burst import Cut, Rows
 from ginseng.bus.flight import Flight
 from ginseng.bus.realign import Pack
 from ginseng.bus.shapes import DmaShapes
-from ginseng.flow.queue import Queue, Skid
+from ginseng.flow.queue import Latch, Queue
 from ginseng.isa.transfer import Client
 
 __all__ = ["Reader"]
@@ -76,9 +76,9 @@ class Reader(wiring.Component):
         piece = shapes.piece(client)
         burst = shapes.burst(client)
         m.submodules.rows = rows = Rows(shapes, client)
-        m.submodules.pieces = pieces = Skid(shapes.run)
+        m.submodules.pieces = pieces = Latch(shapes.run)
         m.submodules.cut = cut = Cut(shapes, client)
-        m.submodules.bursts = bursts = Skid(burst)
+        m.submodules.bursts = bursts = Latch(burst)
         m.submodules.records = records = Queue(burst, shapes.bus.outstanding_reads + 2)
         m.submodules.buffer = buffer = Queue(piece, self.buffer_beats, block_ram=True)
         m.submodules.pack = pack = Pack(shapes, client)

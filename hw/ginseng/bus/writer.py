@@ -9,7 +9,7 @@ from ginseng.bus.burst import Cut, Rows
 from ginseng.bus.flight import Flight
 from ginseng.bus.realign import Place
 from ginseng.bus.shapes import DmaShapes
-from ginseng.flow.queue import Queue, Skid
+from ginseng.flow.queue import Latch, Queue, Skid
 from ginseng.isa.transfer import Client
 
 __all__ = ["Writer"]
@@ -91,7 +91,7 @@ class Writer(wiring.Component):
         placed = data.StructLayout({"data": bus.data_bits, "mask": granules})
         depth = bus.outstanding_writes + 2
         m.submodules.rows = rows = Rows(shapes, client)
-        m.submodules.pieces = pieces = Skid(shapes.run)
+        m.submodules.pieces = pieces = Latch(shapes.run)
         m.submodules.cut = cut = Cut(shapes, client)
         m.submodules.place = place = Place(shapes, client)
         m.submodules.buffer = buffer = Queue(placed, self.buffer_beats, block_ram=True)

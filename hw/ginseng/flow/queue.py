@@ -1,4 +1,4 @@
-"""Streams that wait: a queue in memory, and a buffer of two registers."""
+"""Streams that wait: a queue in memory, and buffers of two registers and of one."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from amaranth import Module, Shape, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Queue", "Skid"]
+__all__ = ["Latch", "Queue", "Skid"]
 
 
 class Queue(wiring.Component):
@@ -99,5 +99,39 @@ class Skid(wiring.Component):
                 m.d.sync += self.o.p.eq(self.i.p)
         with m.Elif(self.i.valid & ~holds):
             m.d.sync += [held.eq(self.i.p), holds.eq(1)]
+
+        return m
+
+
+class Latch(wiring.Component):
+    """Cuts every combinational path of a stream with one register, at half rate.
+
+    Takes an item when it holds none: one in two cycles, each given the cycle after.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Of the payload.
+
+    """
+
+    #: In: items.
+    i: stream.Interface
+    #: Out: the same items.
+    o: stream.Interface
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.d.comb += self.i.ready.eq(~self.o.valid)
+
+        with m.If(self.o.valid):
+            m.d.sync += self.o.valid.eq(~self.o.ready)
+        with m.Else():
+            m.d.sync += [self.o.valid.eq(self.i.valid), self.o.p.eq(self.i.p)]
 
         return m

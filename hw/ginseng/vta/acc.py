@@ -117,7 +117,7 @@ class Accumulators(wiring.Component):
         parts = granules(self.config, self.bus)
         # A scratchpad of one or two elements has fewer banks of use.
         count = 1 << min(2, log_depth)
-        row = slice(1, -1)
+        row = slice(1, max(1, log_depth - 1))
         readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
         gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
         outputs = []

@@ -217,7 +217,7 @@ def register(app: typer.Typer) -> None:
             plan_table(output, compiled.plan)
         if draw is not None:
             rows = [
-                {"name": p.name, "macs": p.macs, "bytes": p.nbytes, "cycles": p.cycles}
+                {"name": p.name, "macs_done": p.macs, "bytes": p.nbytes, "cycles": p.cycles}
                 for p in compiled.plan
             ]
             draw({"memory": memory, "runs": [{"memory": memory, "layers": rows}]})

@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.constants import output_steps
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.slope import Slope
@@ -394,8 +395,11 @@ class Network:
                 node.name = self._unique(node.name)
                 self.nodes.append(node)
                 self._producers[node.output] = node
-                if isinstance(node, LinearFloatNode) and call.op in _OUTPUT_AXIS:
-                    node.steps = _per_output(call, len(node.weight))
+                if isinstance(node, LinearFloatNode):
+                    try:
+                        node.steps = output_steps(call.op, call.steps.get(1), len(node.weight))
+                    except CompilerError as error:
+                        raise call.refuse(str(error)) from None
             if node is not None or known != (
                 len(self._producers),
                 len(self._aliases),
@@ -408,29 +412,3 @@ class Network:
             f"{', '.join(supported)}: leave it out of the model or, if it is "
             "first or last, do it on the owner's side (--owner-side)"
         )
-
-
-#: Which axis of the weights are output channels, in the order of the table's linear operators.
-_OUTPUT_AXIS: Final = {"relax.nn.conv2d": 0, "relax.matmul": 1, "relax.nn.conv2d_transpose": 1}
-
-
-def _per_output(call: Call, outputs: int) -> NDArray[np.float64] | None:
-    """Return the step of the weights of each output channel, None if they are floats.
-
-    Raises
-    ------
-    CompilerError
-        If it differs within a channel.
-
-    """
-    if 1 not in call.steps:
-        return None
-    steps = np.moveaxis(call.steps[1], _OUTPUT_AXIS[call.op], 0)
-    steps = steps.reshape(len(steps), -1)
-    if (steps != steps[:, :1]).any():
-        raise call.refuse(
-            "its weights have more than one scale for an output channel; quantise them per tensor "
-            "or per output channel"
-        )
-    # Groups of a transposed convolution share their scales.
-    return np.tile(steps[:, 0], outputs // len(steps))

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
+from ginseng.compiler.constants import can_fold, fold
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call
 from ginseng.compiler.importers.padding import padding_attributes
@@ -15,15 +14,6 @@ __all__ = ["Walk"]
 #: ONNX operators that TVM's importer turns into loop nests rather than Relax operators, with the
 #: names of these.
 _PRIMITIVES: Final = {"Clip": ("maximum", "minimum"), "Pad": ("pad",)}
-#: What is computed here where the operand is a held constant.
-_ON_CONSTANTS: Final = (
-    "relax.quantize",
-    "relax.dequantize",
-    "relax.permute_dims",
-    "relax.reshape",
-    "relax.expand_dims",
-    "relax.squeeze",
-)
 
 
 class Walk:
@@ -225,10 +215,14 @@ class Walk:
             return
         operands = [o for a in value.args for o in self._fields(a)]
         arguments = tuple(self._argument(o) for o in operands)
-        if arguments and isinstance(arguments[0], np.ndarray) and op in _ON_CONSTANTS:
-            self._fold(variable, op, value, arguments)
-            return
         attributes = _attributes(value.attrs)
+        if can_fold(op, arguments):
+            steps = self._steps.get(operands[0])
+            shape = self._shape(variable, value_name)
+            self._constants[variable], steps = fold(op, arguments, attributes, shape, steps)
+            if steps is not None:
+                self._steps[variable] = steps
+            return
         if op == "relax.call_tir" and operator in _PRIMITIVES:
             op, arguments = self._primitive(value, operator, op, arguments)
         if op == "relax.pad":
@@ -257,37 +251,6 @@ class Walk:
         if isinstance(value, self._relax.Tuple):
             return list(value.fields)
         return self._tuples.get(value, [value]) if isinstance(value, self._relax.Var) else [value]
-
-    def _fold(self, variable: Any, op: str, value: Any, arguments: tuple[Any, ...]) -> None:
-        """Compute an operator of a constant; of a dequantised one the steps go with it."""
-        attributes = _attributes(value.attrs)
-        if op in ("relax.quantize", "relax.dequantize"):
-            array, scale, zero = arguments
-            spread = [1] * array.ndim
-            if scale.size > 1:
-                spread[attributes["axis"] % array.ndim] = scale.size
-            scale, zero = (np.broadcast_to(a, scale.shape).reshape(spread) for a in (scale, zero))
-            if op == "relax.quantize":
-                ends = np.iinfo(attributes["out_dtype"])
-                integers = np.rint(array / scale) + zero
-                self._constants[variable] = integers.clip(ends.min, ends.max).astype(ends.dtype)
-                return
-            # Exact: the scale has 24 bits, weights 9, and the last bits of a bias do not matter.
-            steps = np.broadcast_to(scale.astype(np.float64), array.shape)
-            self._constants[variable] = (array.astype(np.float64) - zero) * steps
-            self._steps[variable] = steps
-            return
-        shape = self._shape(variable, op)
-        source = value.args[0]
-
-        def move(array: Any) -> Any:
-            if op == "relax.permute_dims":
-                return np.transpose(array, attributes["axes"])
-            return array.reshape(shape)
-
-        self._constants[variable] = move(arguments[0])
-        if source in self._steps:
-            self._steps[variable] = move(self._steps[source])
 
     def _primitive(
         self, value: Any, operator: str, op: str, arguments: tuple[Any, ...]

@@ -189,9 +189,9 @@ def test_rescalings_of_every_channel_are_exact(agrees, data, features, outputs, 
     agrees(single(node, Value(name="x", shape=(features,), shift=0)), seed=seed)
 
 
-@pytest.mark.parametrize("width", [600, 1000])
+@pytest.mark.parametrize("width", [600, 1000, 2100, 5003])
 def test_wide_rows_are_exact(agrees, width):
-    """One row is more than half of a buffer: no double buffering, still right."""
+    """One row is more than half of a buffer, or than a buffer: stripes of columns."""
     rng = np.random.default_rng(width)
     node = Conv2d(
         name="conv",

@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "tilings"
 
 
-def convolution(*, channels=64, outputs=96, pixels=20, kernel=3, stride=1, seed=0):
+def convolution(*, channels=32, outputs=48, pixels=12, kernel=3, stride=1, seed=0):
     rng = np.random.default_rng(seed)
     side = (pixels + 2 * (kernel // 2) - kernel) // stride + 1
     return Conv2d(
@@ -39,7 +39,7 @@ def convolution(*, channels=64, outputs=96, pixels=20, kernel=3, stride=1, seed=
     )
 
 
-def single(node, pixels=20):
+def single(node, pixels=12):
     image = Value(name="x", shape=(node.weight.shape[1], pixels, pixels), shift=0)
     return Graph(name="one", inputs=(image,), nodes=(node,), outputs=("y",))
 
@@ -116,7 +116,7 @@ def test_another_memory_and_another_core_are_tuned_on_their_own(cache):
 
 
 def test_a_plan_says_what_each_layer_does_and_why():
-    node = convolution(channels=96)
+    node = convolution()
     graph = single(node)
     made, (plan,) = program(graph, SystemConfig(), model_sha256="0" * 64)
     assert plan.cycles == made.layers[0].cycles_protected
@@ -124,7 +124,7 @@ def test_a_plan_says_what_each_layer_does_and_why():
     steps = node.macs // made.config.core.macs
     assert steps * 0.9 <= plan.gemm <= steps
     # Bias, shift and two clips of every result.
-    assert plan.alu >= 4 * 6 * 20 * 20
+    assert plan.alu >= 4 * 3 * 12 * 12
     assert plan.exposed == plan.cycles - max(plan.gemm, plan.alu, plan.bus)
     assert {"STORE", "WGT", "INP", "ACC", "UOP"} == set(plan.transfers)
     assert plan.chunk == made.by_name["output.y"].chunk
@@ -135,9 +135,43 @@ def test_a_plan_says_what_each_layer_does_and_why():
 
 def test_compute_hides_almost_everything_where_there_is_enough_of_it():
     """The model's promise on a layer of many steps; `ginseng bench vta` holds it against gates."""
-    node = convolution(channels=128, outputs=128, pixels=28)
+    node = convolution(channels=64, outputs=128, pixels=28)
     image = lower(single(node, 28), BARE, protect=False)
     steps = node.macs // BARE.core.macs
     assert image.layers[0].cycles_plain < 1.03 * steps
     serial = lower(single(node, 28), BARE, protect=False, memory="realistic")
     assert serial.layers[0].cycles_plain < 1.03 * steps
+
+
+def chain(count):
+    """Convolutions without padding: every image is smaller than the one before."""
+    values = [Value(name="x", shape=(16, 2 * count + 2, 2 * count + 2), shift=0)]
+    nodes = []
+    rng = np.random.default_rng(1)
+    for n in range(count):
+        side = values[-1].shape[1] - 2
+        values.append(Value(name=f"v{n}", shape=(16, side, side), shift=0))
+        nodes.append(
+            Conv2d(
+                name=f"c{n}",
+                inputs=(values[-2].name,),
+                output=values[-1],
+                weight=rng.integers(-128, 128, (16, 16, 3, 3)).astype(np.int8),
+                bias=np.full(16, 100, np.int32),
+                rescale=Rescale.shifted(10),
+            )
+        )
+    return Graph(name="chain", inputs=(values[0],), nodes=tuple(nodes), outputs=(values[-1].name,))
+
+
+def test_a_deep_network_fits_a_small_table_and_the_error_names_both_numbers(findings):
+    graph = chain(6)
+    config = SystemConfig()
+    assert len(lower(graph, config).tensors) > 8
+    small = replace(config, tec=replace(config.tec, table_entries=8))
+    program = lower(graph, small)
+    assert len(program.tensors) == 7
+    assert findings(program) == []
+    tiny = replace(config, tec=replace(config.tec, table_entries=4))
+    with pytest.raises(CompilerError, match=r"needs 7 rows of the tensor table, the build has 4"):
+        lower(graph, tiny)

@@ -72,3 +72,32 @@ def test_bytes_of_another_size_are_refused():
     port = PortSpec(name="x", tensor="x", shape=(5,), shift=0, row_elements=1)
     with pytest.raises(ProgramError, match="no tensor of its shape"):
         port.unpack(bytes(17), batch=1, block=16)
+
+
+def test_a_scale_and_a_zero_point_are_those_of_onnx():
+    """A float32 scale is a mantissa and a shift, exactly; the zero point shifts both ways."""
+    scale = np.float32(0.0280651785)
+    numerator, denominator = float(scale).as_integer_ratio()
+    port = PortSpec(
+        name="x",
+        tensor="x",
+        shape=(5,),
+        shift=denominator.bit_length() - 1,
+        mantissa=numerator,
+        zero=-9,
+        row_elements=1,
+    )
+    integers = np.array([[-128, -10, -9, 0, 127]], np.int8)
+    real = (integers.astype(np.float32) + 9) * scale
+    np.testing.assert_array_equal(port.dequantise(integers), real)
+    np.testing.assert_array_equal(port.quantise(real), integers)
+    halves = np.array([[0.5, 1.5, -0.5, 1e9, -1e9]], np.float32) * scale
+    assert port.quantise(halves).tolist() == [[-9, -7, -9, 127, -128]]
+
+
+@pytest.mark.parametrize(("mantissa", "zero"), [(0, 0), (-1, 0), (1 << 24, 0), (1, 128), (1, -129)])
+def test_a_scale_that_is_no_float32_and_a_zero_point_that_is_no_int8_are_refused(mantissa, zero):
+    with pytest.raises(ProgramError, match="x: its mantissa is 1 to 16777215 and its zero point"):
+        PortSpec(
+            name="x", tensor="x", shape=(1,), shift=0, mantissa=mantissa, zero=zero, row_elements=1
+        )

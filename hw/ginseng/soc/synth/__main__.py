@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from ginseng.isa.config import SystemConfig
 from ginseng.soc.bare import BareSoc
 from ginseng.soc.synth.area import PERIOD_NS, Area, exceeded
+from ginseng.soc.synth.ecp5 import place_blocks
 from ginseng.soc.synth.errors import SynthError
 from ginseng.soc.synth.flow import synthesise
 from ginseng.soc.synth.report import document, show
@@ -25,6 +27,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--detailed", type=int, default=3, help="paths to print with their cells")
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE", help="an earlier report, to name what grew"
+    )
+    parser.add_argument(
+        "--ecp5", action="store_true", help="also place and route critical blocks on an ECP5"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep netlists and logs there")
     return parser.parse_args()
@@ -53,6 +58,8 @@ def main() -> int:
         digest=config.digest.hex(),
         tool=f"pyosys {version('pyosys')}",
     )
+    if options.ecp5:
+        report["ecp5"] = [asdict(block) for block in place_blocks(say=progress.print)]
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     show(report, Console(width=160), detailed=options.detailed)

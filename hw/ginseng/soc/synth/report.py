@@ -126,6 +126,18 @@ def _path_table(path: Mapping[str, Any]) -> Table:
     return table
 
 
+def _ecp5_table(blocks: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(
+        title="Placed and routed on an ECP5-85 at speed grade 6; says little of the 7 series"
+    )
+    for column in ("block", "MHz", "comb", "ff", "mult18"):
+        table.add_column(column, justify="left" if column == "block" else "right")
+    for block in blocks:
+        numbers = (f"{block[column]:,}" for column in ("comb", "ff", "mult18"))
+        table.add_row(block["name"], f"{block['mhz']:.1f}", *numbers)
+    return table
+
+
 def show(report: Mapping[str, Any], console: Console, *, detailed: int = 3) -> None:
     """Print the report; the cells of the ``detailed`` slowest paths.
 
@@ -144,6 +156,8 @@ def show(report: Mapping[str, Any], console: Console, *, detailed: int = 3) -> N
     console.print(_endpoint_table(timing))
     for path in timing["paths"][:detailed]:
         console.print(_path_table(path))
+    if "ecp5" in report:
+        console.print(_ecp5_table(report["ecp5"]))
     console.print(
         f"Longest path {timing['worst_ns']:.2f} ns of {timing['period_ns']:g}; "
         f"{timing['failing']} ends are later. {timing['what']}."

@@ -64,7 +64,7 @@ def check_proof(proof: Proof, file: Path, place: Path, environment: Mapping[str,
 
 
 def check_bug(proof: Proof, bug: Bug, file: Path, place: Path) -> Result:
-    """Plant a bug and do the proof: it must fail, within the proof's depth.
+    """Plant a bug and look for a trace from the initial state that breaks an assertion.
 
     Raises
     ------
@@ -76,12 +76,11 @@ def check_bug(proof: Proof, bug: Bug, file: Path, place: Path) -> Result:
     """
     start = monotonic()
     elaborate(file, proof.name, place, plant(bug, place))
-    write_models(proof, place, aiger=proof.engine is Engine.PDR)
-    holds, detail = _decide(proof, place)
-    found = not holds and "fails in step" in detail
+    write_models(proof, place, aiger=False)
+    holds, detail = _smtbmc(proof, place, [])
     return Result(
         name=bug.name,
-        passed=found,
+        passed=not holds and "fails in step" in detail,
         detail=f"survives: {detail}" if holds else detail,
         seconds=monotonic() - start,
     )
@@ -95,7 +94,7 @@ def _decide(proof: Proof, place: Path) -> tuple[bool, str]:
     passed, detail = _smtbmc(proof, place, [])
     if passed and proof.engine is Engine.INDUCTION:
         passed, detail = _smtbmc(proof, place, ["-i"])
-        detail = f"k = {proof.depth}" if passed else f"induction: {detail}"
+        detail = f"k <= {proof.depth}" if passed else f"induction: {detail}"
     return passed, detail
 
 
@@ -123,7 +122,7 @@ def _pdr(proof: Proof, place: Path) -> tuple[bool, str]:
     (place / "gate.il").write_text(_GATE)
     for simplify in _SIMPLIFY:
         (place / "pdr.abc").write_text(
-            f"backup; read_aiger {AIGER}; fold; strash; {simplify} "
+            f"backup; read_aiger {AIGER}; fold; strash; scleanup; {simplify} "
             f"pdr -T {proof.timeout:.0f}; restore; strash; if -K 4\n"
         )
         script = f"read_rtlil gate.il\nabc -lut 4 -script {place / 'pdr.abc'}\n"

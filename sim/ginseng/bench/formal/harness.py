@@ -11,12 +11,14 @@ __all__ = ["Harness"]
 class Harness(Elaboratable):
     """Base of the harnesses: write `build`, which gets the module.
 
-    There is one clock domain and no reset but the initial state. Members of `free` take any value
-    in every cycle.
+    There is one clock domain and no reset but the initial state. Inner signals are named by the
+    path of their submodules, after those of the harness.
     """
 
     def __init__(self) -> None:
         self.inputs: list[Signal] = []
+        self.peeks: dict[str, str] = {}
+        self.cuts: list[str] = []
 
     def build(self, m: Module) -> None:
         """Add the component, its surroundings and its properties to ``m``."""
@@ -36,6 +38,24 @@ class Harness(Elaboratable):
         self.inputs.append(_value(signal))
         return signal
 
+    def peek(self, path: str, shape: Any = 1) -> Any:
+        """Return what an inner signal carries, ``dut.queue.level``; for invariants.
+
+        Properties are about ports; an induction may need to know how registers hang together, and
+        says so with an assertion about them.
+        """
+        name = f"peek_{len(self.peeks)}"
+        self.peeks[name] = path
+        return self.free(name, shape)
+
+    def replace(self, path: str, shape: Any = 1) -> Any:
+        """Return a free signal that stands for an inner one: what drove that is out of the proof.
+
+        With an `Assume` about it, a part is replaced by its contract, which is proved elsewhere.
+        """
+        self.cuts.append(path)
+        return self.peek(path, shape)
+
     def constant(self, m: Module, name: str, shape: Any = 1) -> Any:
         """Return a signal of any value that stays the same for ever."""
         signal = self.free(name, shape)
@@ -45,26 +65,31 @@ class Harness(Elaboratable):
         m.d.comb += Assume(first | (before == signal))
         return signal
 
-    def feed(self, m: Module, port: Any, name: str) -> None:
-        """Offer anything at an input stream, as a legal producer: held until it is taken."""
+    def offer(self, m: Module, port: Any, name: str) -> tuple[Any, Any]:
+        """Offer anything at an input stream, also what is withdrawn before it is taken."""
         wanted = self.free(f"{name}_valid")
         payload = self.free(f"{name}_payload", _width(port.payload))
+        m.d.comb += [port.valid.eq(wanted), _value(port.payload).eq(payload)]
+        return wanted, payload
+
+    def feed(self, m: Module, port: Any, name: str) -> None:
+        """Offer anything at an input stream, as a legal producer: held until it is taken."""
+        wanted, payload = self.offer(m, port, name)
         held = Signal(name=f"{name}_held")
         before = Signal.like(payload, name=f"{name}_before")
-        m.d.comb += [
-            port.valid.eq(wanted),
-            _value(port.payload).eq(payload),
-            Assume(~held | (wanted & (payload == before))),
-        ]
+        m.d.comb += Assume(~held | (wanted & (payload == before)))
         m.d.sync += [held.eq(port.valid & ~port.ready), before.eq(payload)]
 
     def drain(self, m: Module, port: Any, name: str) -> None:
         """Take from an output stream whenever the solver likes."""
         m.d.comb += port.ready.eq(self.free(f"{name}_ready"))
 
-    def check_held(self, m: Module, port: Any, name: str) -> None:
-        """Assert that an output stream holds valid and payload until they are taken."""
-        payload = _value(port.payload)
+    def check_held(self, m: Module, port: Any, name: str, *, payload: Any = None) -> None:
+        """Assert that an output stream holds valid and payload until they are taken.
+
+        ``payload`` may be less than all of it, where the rest means nothing.
+        """
+        payload = _value(port.payload if payload is None else payload)
         held = Signal(name=f"{name}_was_held")
         before = Signal(len(payload), name=f"{name}_was")
         m.d.sync += [held.eq(port.valid & ~port.ready), before.eq(payload)]

@@ -41,6 +41,7 @@ def plant(bug: Bug, place: Path) -> Mapping[str, str]:
             f"rewrite it for what is there now:\n{bug.old}"
         )
     copy = place / "root"
+    shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns("__pycache__"))
     target = copy / origin.relative_to(root)
     target.write_text(target.read_text().replace(bug.old, bug.new))

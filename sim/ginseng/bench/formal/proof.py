@@ -68,9 +68,6 @@ class Proof:
     engine : Engine
     bugs : tuple of Bug
         Each must be found within ``depth`` cycles.
-    cut : tuple of str
-        Signals of the flattened design (patterns of Yosys, ``dut.buffer.*``) that become free
-        inputs: the proof then holds whatever they carry.
     timeout : float
         Seconds for each check.
     quick : bool
@@ -87,7 +84,6 @@ class Proof:
     depth: int = 12
     engine: Engine = Engine.PDR
     bugs: tuple[Bug, ...] = ()
-    cut: tuple[str, ...] = ()
     timeout: float = 300
     quick: bool = False
 

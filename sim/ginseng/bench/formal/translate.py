@@ -22,8 +22,8 @@ read_rtlil design.il
 hierarchy -check -top top
 proc
 flatten
-opt_clean
-{cut}
+script inner.ys
+opt_clean -purge
 memory -nordff
 setundef -undriven -anyseq
 opt -fast
@@ -32,12 +32,12 @@ async2sync
 _SMT2 = """
 chformal -early
 dffunmap
-opt_clean
+opt_clean -purge
 write_smt2 -wires design.smt2
 """
 _AIGER = """
 chformal -cover -remove
-opt_clean
+opt_clean -purge
 dffunmap
 opt -fast
 techmap
@@ -46,7 +46,7 @@ simplemap
 dffunmap
 aigmap
 setundef -undriven -anyseq
-opt_clean
+opt_clean -purge
 write_aiger -zinit design.aig
 """
 
@@ -80,11 +80,9 @@ def write_models(proof: Proof, place: Path, *, aiger: bool) -> None:
         If Yosys fails, or the design has a latch or a loop.
 
     """
-    cut = "".join(f"cutpoint w:{pattern}\n" for pattern in proof.cut)
-    start = _FLATTEN.format(cut=cut)
-    scripts = {"smt2": start + _SMT2}
+    scripts = {"smt2": _FLATTEN + _SMT2}
     if aiger:
-        scripts["aiger"] = start + _AIGER
+        scripts["aiger"] = _FLATTEN + _AIGER
     run_scripts(scripts, place, timeout=proof.timeout)
 
 
@@ -95,6 +93,13 @@ def _main(file: str, name: str, place: str) -> None:
     module = harness.elaborate(None)
     text = rtlil.convert(module, name="top", ports=harness.inputs)
     (Path(place) / "design.il").write_text(text)
+    # Inner signals have their names once the design is flat.
+    lines = [f"cutpoint w:{path}\n" for path in harness.cuts]
+    lines += [
+        f"delete -input w:{name}\nconnect -set \\{name} \\{path}\n"
+        for name, path in harness.peeks.items()
+    ]
+    (Path(place) / "inner.ys").write_text("".join(lines))
 
 
 if __name__ == "__main__":

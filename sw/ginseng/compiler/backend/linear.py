@@ -1,400 +1,24 @@
-"""Convolutions and dense layers on the GEMM core: tiles, weight order, instructions."""
+"""Convolutions and dense layers on the GEMM core: blocks of weights, stripes, the best tiling."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import combinations
-from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.backend.border import Axis, Border
-from ginseng.compiler.backend.lowering import Layer, Slots, grid, product, shifted
+from ginseng.compiler.backend.linear_tiles import LinearTiles, Stripe, parts
+from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.backend.requantise import Requantise
-from ginseng.compiler.backend.segment import Role, Segment
-from ginseng.compiler.backend.stream import Loop, Uops
-from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places, best_tilings, neighbours
+from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings, neighbours, splits
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
 from ginseng.isa.config import Memory
-from ginseng.isa.insn import AluOp
 
 __all__ = ["lower_linear"]
 
-_ITERATIONS = (1 << 14) - 1
-_PAD_LIMIT = 15
 #: Tilings from which the search begins, ranked by formulae.
 _STARTS = 8
-_STRIDE_LIMIT = (1 << 16) - 1
-
-#: Count, and the steps of destination, source and weight.
-_Dim = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A run of one dimension: where it starts, how long it is."""
-
-    begin: int
-    size: int
-
-
-def _parts(extent: int, size: int, begin: int = 0) -> list[_Part]:
-    end = begin + extent
-    return [_Part(at, min(size, end - at)) for at in range(begin, end, size)]
-
-
-@dataclass(frozen=True)
-class _Phase:
-    """Outputs and kernel positions of one axis that meet real pixels of a spread image.
-
-    Every ``output_step``-th output from ``output`` on meets, with every ``tap_step``-th kernel
-    position from ``tap`` on, pixels from ``pixel`` on; each further output is ``output_pixels``
-    further, each further kernel position ``tap_pixels``.
-    """
-
-    output: int
-    outputs: int
-    output_step: int
-    output_pixels: int
-    tap: int
-    taps: int
-    tap_step: int
-    tap_pixels: int
-    pixel: int
-
-
-class _Linear:
-    """One layer's tiles and instructions."""
-
-    def __init__(
-        self,
-        layer: Layer,
-        geometry: Geometry,
-        tiling: Tiling,
-        weight: NDArray[np.int8],
-        requantise: Requantise,
-        border: Border,
-    ) -> None:
-        core = layer.config
-        self.layer, self.g, self.t, self.border = layer, geometry, tiling, border
-        self.requantise, self.vectors = requantise, len(requantise.vectors)
-        self.row_parts = _parts(geometry.out_height, tiling.rows)
-        self.out_parts = _parts(geometry.out_blocks, tiling.out_blocks)
-        self._known_pairs: dict[
-            tuple[_Part, _Part], tuple[NDArray[np.int64], NDArray[np.int64]]
-        ] = {}
-        self.steps = {o: self._steps(o) for o in self.out_parts}
-        self.weights, self.weight_at = self._pack_weights(weight)
-        self.constants = self._pack_constants(requantise.vectors)
-        line = geometry.tile_rows(tiling.rows, tiling.kernel_rows) * geometry.pitch
-        self.inp = Slots(0, tiling.in_blocks * line, tiling.inp_slots)
-        pairs = max(len(self._pairs(o, c)[0]) for o in self.out_parts for c, _ in self.steps[o])
-        size = pairs * tiling.kernel_rows * geometry.kernel[1]
-        self.wgt = Slots(0, size, tiling.wgt_slots)
-        places = acc_places(geometry, tiling, core)
-        self.acc = Slots.at(places)
-        self.copy = max(places) + tiling.rows * geometry.out_width * tiling.out_blocks
-        held = self.vectors * tiling.out_blocks
-        self.held = Slots(
-            core.depth(Memory.ACC) - tiling.bias_slots * held, held, tiling.bias_slots
-        )
-
-    def _steps(self, o: _Part) -> list[tuple[_Part, _Part]]:
-        """Return the reduction of a tile: input blocks and kernel rows of each step."""
-        begin, end = self.g.span(o.begin, o.size)
-        return [
-            (c, k)
-            for k in _parts(self.g.kernel[0], self.t.kernel_rows)
-            for c in _parts(end - begin, self.t.in_blocks, begin)
-        ]
-
-    def _pairs(self, o: _Part, c: _Part) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the output and the input block of each product of a step, from 0 on."""
-        if (o, c) in self._known_pairs:
-            return self._known_pairs[o, c]
-        pairs = [
-            (n, block - c.begin)
-            for n, (begin, end) in enumerate(self.g.spans[o.begin : o.begin + o.size])
-            for block in range(max(begin, c.begin), min(end, c.begin + c.size))
-        ]
-        out, inp = np.array(pairs, np.int64).T
-        self._known_pairs[o, c] = out, inp
-        return out, inp
-
-    def _pack_weights(
-        self, weight: NDArray[np.int8]
-    ) -> tuple[Segment, dict[tuple[_Part, _Part, _Part], int]]:
-        """Lay weights out tile by tile, so that each LOAD reads one contiguous run."""
-        pieces, places, at = [], {}, 0
-        for o in self.out_parts:
-            for c, k in self.steps[o]:
-                out, inp = self._pairs(o, c)
-                piece = weight[o.begin + out, c.begin + inp, k.begin : k.begin + k.size]
-                places[o, c, k] = at
-                pieces.append(piece.reshape(-1, *weight.shape[-2:]))
-                at += len(pieces[-1])
-        return self.layer.constant(Role.WEIGHTS, np.concatenate(pieces)), places
-
-    def _pack_constants(self, vectors: NDArray[np.int32]) -> Segment | None:
-        """Lay constants out tile by tile, vector by vector."""
-        if not self.vectors:
-            return None
-        pieces = [vectors[:, o.begin : o.begin + o.size].ravel() for o in self.out_parts]
-        return self.layer.constant(Role.BIASES, np.concatenate(pieces))
-
-    def emit(self) -> None:
-        """Emit every tile."""
-        tiles: Iterator[tuple[_Part, _Part]]
-        if self.t.rows_outer:
-            tiles = ((r, o) for r in self.row_parts for o in self.out_parts)
-        else:
-            tiles = ((r, o) for o in self.out_parts for r in self.row_parts)
-        for r, o in tiles:
-            self._tile(r, o)
-
-    def _tile(self, r: _Part, o: _Part) -> None:
-        g = self.g
-        area = r.size * g.out_width
-        first = True
-        acc = -1
-        for c, k in self.steps[o]:
-            if not self._is_real(r, k):
-                continue
-            # Weights first: they wait for no earlier layer.
-            wgt = self._load_wgt(o, c, k)
-            inp = self._load_inp(r, c, k)
-            if first:
-                acc = self._reset(r, o, area)
-                first = False
-            self._gemm(r, o, c, k, acc, inp, wgt)
-        if first:
-            # Every input row of this tile is padding.
-            acc = self._reset(r, o, area)
-        self._requantise(r, o, acc)
-        plane = g.out_height * g.out_width
-        self.layer.store(
-            o.begin * plane + r.begin * g.out_width,
-            sram=acc,
-            rows=o.size,
-            cols=area,
-            stride=plane,
-        )
-
-    def _rows(self, r: _Part, k: _Part) -> tuple[int, int]:
-        """Return the first image row that a step meets, and how many it takes."""
-        g, up = self.g, self.g.upsample[0]
-        first = r.begin * g.strides[0] - g.padding[0] + k.begin * g.dilation[0]
-        last = first + (r.size - 1) * g.strides[0] + (k.size - 1) * g.dilation[0]
-        first = -(-first // up)
-        return first, max(0, (last // up - first) // g.row_step(k.size) + 1)
-
-    def _pads(self, r: _Part, k: _Part) -> tuple[int, int, int]:
-        """Return how many of these rows lie above the image, in it, and below it."""
-        g = self.g
-        step = g.row_step(k.size)
-        first, count = self._rows(r, k)
-        top = min(count, max(0, -(first // step)))
-        real = len(range(first + top * step, min(g.height, first + count * step), step))
-        return top, real, count - top - real
-
-    def _is_real(self, r: _Part, k: _Part) -> bool:
-        """Whether a reduction step reads anything but padding."""
-        return self._pads(r, k)[1] > 0
-
-    def _load_inp(self, r: _Part, c: _Part, k: _Part) -> int:
-        """Make the input of a reduction step resident."""
-        g = self.g
-        step = g.row_step(k.size)
-        first, count = self._rows(r, k)
-        top, real, bottom = self._pads(r, k)
-        base, fresh = self.inp.get((r, c, k))
-        if not fresh:
-            return base
-        source, plane = self.layer.source(), g.height * g.width
-        begin = c.begin * plane + (first + top * step) * g.width
-        left, right = g.left, g.right
-        dense = step == 1 and not (top or bottom or left or right)
-        if dense and real * g.width <= _STRIDE_LIMIT and (c.size == 1 or plane <= _STRIDE_LIMIT):
-            self.layer.stream.load(
-                Memory.INP,
-                source,
-                begin,
-                sram=base,
-                rows=c.size,
-                cols=real * g.width,
-                stride=plane,
-            )
-            return base
-        if max(top, bottom, left, right) > _PAD_LIMIT:
-            # More than a LOAD can pad: clear everything, then place row by row.
-            self.layer.stream.clear(source, sram=base, count=c.size * count * g.pitch)
-            for block, row in np.ndindex(c.size, real):
-                self.layer.stream.load(
-                    Memory.INP,
-                    source,
-                    begin + block * plane + row * step * g.width,
-                    sram=base + (block * count + top + row) * g.pitch + left,
-                    cols=g.width,
-                )
-            return base
-        for block in range(c.size):
-            self.layer.stream.load(
-                Memory.INP,
-                source,
-                begin + block * plane,
-                sram=base + block * count * g.pitch,
-                rows=real,
-                cols=g.width,
-                stride=step * g.width,
-                pads=(top, bottom, left, right),
-            )
-        return base
-
-    def _load_wgt(self, o: _Part, c: _Part, k: _Part) -> int:
-        base, fresh = self.wgt.get((o, c, k))
-        if fresh:
-            self.layer.stream.load(
-                Memory.WGT,
-                self.weights,
-                self.weight_at[o, c, k],
-                sram=base,
-                cols=len(self._pairs(o, c)[0]) * k.size * self.g.kernel[1],
-            )
-        return base
-
-    def _reset(self, r: _Part, o: _Part, area: int) -> int:
-        acc, _ = self.acc.get((r, o))
-        self.layer.stream.gemm(Uops.one(acc), Loop(o.size, dst=area), Loop(area, dst=1), reset=True)
-        return acc
-
-    def _gemm(self, r: _Part, o: _Part, c: _Part, k: _Part, acc: int, inp: int, wgt: int) -> None:
-        """Emit one reduction step: two of its dimensions are loops, the rest micro-ops."""
-        g = self.g
-        pitch, kx = g.pitch, g.kernel[1]
-        first, count = self._rows(r, k)
-        step, area, taps = g.row_step(k.size), r.size * g.out_width, k.size * kx
-        out, blocks = self._pairs(o, c)
-        pairs = Uops(out * area, blocks * count * pitch, np.arange(len(out)) * taps)
-        first_pair = Uops(pairs.dst[:1], pairs.src[:1], pairs.wgt[:1])
-        deep, wide = self._pair_dims(o, c, pairs, area, count * pitch, taps)
-        for y in self._phases(0, r, k):
-            for x in self._phases(1, _Part(0, g.out_width), _Part(0, kx)):
-                # Count and steps of dst, src, wgt. The last varies fastest: output blocks, so
-                # that successive micro-ops add to different accumulators.
-                dims = [
-                    (
-                        y.outputs,
-                        y.output_step * g.out_width,
-                        y.output_pixels // step * pitch,
-                        0,
-                    ),
-                    (x.outputs, x.output_step, x.output_pixels, 0),
-                    *deep,
-                    (y.taps, 0, y.tap_pixels * pitch, y.tap_step * kx),
-                    (x.taps, 0, x.tap_pixels, x.tap_step),
-                    *wide,
-                ]
-                outer, inner = self._loops(dims)
-                uops = grid(*(d for n, d in enumerate(dims) if n not in (outer, inner)))
-                # What the dimensions of the pairs leave out: their first, or all of them.
-                uops = product(uops, first_pair if wide else pairs)
-                uops = shifted(
-                    uops,
-                    dst=acc + y.output * g.out_width + x.output,
-                    src=inp + (y.pixel - first) // step * pitch + x.pixel + g.left,
-                    wgt=wgt + y.tap * kx + x.tap,
-                )
-                self.layer.stream.gemm(uops, Loop(*dims[outer]), Loop(*dims[inner]))
-
-    def _pair_dims(
-        self, o: _Part, c: _Part, pairs: Uops, area: int, block: int, taps: int
-    ) -> tuple[list[_Dim], list[_Dim]]:
-        """Return the pairs of blocks as dimensions, input and output; none if irregular."""
-        count = len(pairs.dst)
-        if count == o.size * c.size:
-            return [(c.size, 0, block, taps)], [(o.size, area, 0, c.size * taps)]
-        steps = [np.unique(np.diff(index)) for index in (pairs.dst, pairs.src, pairs.wgt)]
-        if all(len(s) == 1 and s[0] >= 0 for s in steps):
-            dst, src, wgt = (int(s[0]) for s in steps)
-            return [], [(count, dst, src, wgt)]
-        return [], []
-
-    def _phases(self, axis: int, outputs: _Part, kernel: _Part) -> list[_Phase]:
-        """Return which outputs and kernel positions of an axis meet pixels, not zeros between."""
-        g = self.g
-        up, stride, dilation = g.upsample[axis], g.strides[axis], g.dilation[axis]
-        period, tap = up // gcd(up, stride), up // gcd(up, dilation)
-        found = []
-        for p in range(min(period, outputs.size)):
-            for q in range(min(tap, kernel.size)):
-                place = (outputs.begin + p) * stride + (kernel.begin + q) * dilation
-                pixel, between = divmod(place - g.padding[axis], up)
-                if not between:
-                    found.append(
-                        _Phase(
-                            output=p,
-                            outputs=len(range(p, outputs.size, period)),
-                            output_step=period,
-                            output_pixels=period * stride // up,
-                            tap=q,
-                            taps=len(range(q, kernel.size, tap)),
-                            tap_step=tap,
-                            tap_pixels=tap * dilation // up,
-                            pixel=pixel,
-                        )
-                    )
-        return found
-
-    def _loops(self, dims: list[_Dim]) -> tuple[int, int]:
-        """Return the two dimensions that leave the fewest micro-ops; the first such pair."""
-        core = self.layer.config
-        limits = [core.depth(m) for m in (Memory.ACC, Memory.INP, Memory.WGT)]
-        allowed = [
-            n
-            for n, (count, *steps) in enumerate(dims)
-            if count <= _ITERATIONS and all(s < m for s, m in zip(steps, limits, strict=True))
-        ]
-        return max(
-            combinations(allowed, 2), key=lambda p: (dims[p[0]][0] * dims[p[1]][0], -p[0], -p[1])
-        )
-
-    def _requantise(self, r: _Part, o: _Part, acc: int) -> None:
-        """Turn sums into results: ALU passes with one and the same walk."""
-        stream, area = self.layer.stream, r.size * self.g.out_width
-        held = acc
-        if self.constants is not None:
-            held, fresh = self.held.get(o)
-            if fresh:
-                first, count = self.vectors * o.begin, self.vectors * o.size
-                stream.load(Memory.ACC, self.constants, first, sram=held, cols=count)
-        self.requantise.emit(
-            stream,
-            sums=acc,
-            copy=self.copy,
-            constants=held,
-            blocks=o.size,
-            area=area,
-            add_regions=lambda src: self._add_regions(r, o, acc, src),
-        )
-
-    def _add_regions(self, r: _Part, o: _Part, acc: int, src: int) -> None:
-        """Add to each region of the border its vector of biases, which start at ``src``."""
-        width, area = self.g.out_width, r.size * self.g.out_width
-        for region in self.border.regions(r.begin, r.size):
-            dims = [
-                (region.rows, width, 0, 0),
-                (region.columns, 1, 0, 0),
-                (o.size, area, 1, 0),
-            ]
-            outer, inner = self._loops(dims)
-            uops = shifted(
-                grid(*(d for n, d in enumerate(dims) if n not in (outer, inner))),
-                dst=acc + (region.row - r.begin) * width + region.column,
-                src=src + region.vector * o.size,
-            )
-            self.layer.stream.alu(AluOp.ADD, uops, Loop(*dims[outer]), Loop(*dims[inner]))
 
 
 def lower_linear(
@@ -451,49 +75,88 @@ def lower_linear(
     core = layer.config
     (channels, height, width), (outputs, out_height, out_width) = extents
     blocked, spans = _block_weights(layer, weight, channels, groups)
-    down, across = (
-        Axis(
-            outputs=(out_height, out_width)[n],
-            kernel=weight.shape[2 + n],
-            stride=strides[n],
-            dilation=dilation[n],
-            padding=padding[n],
-            extent=(height, width)[n],
+    depths = core.depth(Memory.INP), core.depth(Memory.ACC)
+
+    def stripe(output: int, columns: int) -> tuple[Geometry, Requantise, Border, Stripe]:
+        """Return what columns ``output`` to ``output + columns - 1`` of the result take."""
+        left = padding[1] - output * strides[1]
+        reach = (columns - 1) * strides[1] + (weight.shape[3] - 1) * dilation[1] + 1
+        begin, end = (0, width) if columns == out_width else (max(0, -left), reach - left)
+        end = min(end, width)
+        down, across = (
+            Axis(
+                outputs=(out_height, columns)[n],
+                kernel=weight.shape[2 + n],
+                stride=strides[n],
+                dilation=dilation[n],
+                padding=(padding[0], left)[n],
+                extent=(height, width)[n],
+            )
+            for n in (0, 1)
         )
-        for n in (0, 1)
-    )
-    border = Border(weight, bias, pad_value, (down, across))
-    requantise = Requantise(core, border.biases, rescale, clip, slope=slope)
-    geometry = Geometry(
-        in_blocks=layer.blocks(channels),
-        out_blocks=layer.blocks(outputs),
-        height=height,
-        width=width,
-        out_height=out_height,
-        out_width=out_width,
-        kernel=weight.shape[2:],
-        strides=strides,
-        padding=padding,
-        dilation=dilation,
-        passes=len(requantise.passes),
-        vectors=len(requantise.vectors),
-        copies=requantise.copies,
-        upsample=upsample,
-        spans=spans,
-    )
-    layer.fits(geometry.pitch, Memory.INP, "one image row")
-    needed = (1 + geometry.copies) * out_width + geometry.vectors
-    layer.fits(needed, Memory.ACC, "one row of results")
+        border = Border(weight, bias, pad_value, (down, across))
+        requantise = Requantise(core, border.biases, rescale, clip, slope=slope)
+        geometry = Geometry(
+            in_blocks=layer.blocks(channels),
+            out_blocks=layer.blocks(outputs),
+            height=height,
+            width=end - begin,
+            out_height=out_height,
+            out_width=columns,
+            kernel=weight.shape[2:],
+            strides=strides,
+            padding=(padding[0], max(0, left), *padding[2:]),
+            dilation=dilation,
+            passes=len(requantise.passes),
+            vectors=len(requantise.vectors),
+            copies=requantise.copies,
+            upsample=upsample,
+            spans=spans,
+        )
+        return geometry, requantise, border, Stripe(begin, output, width, out_width)
+
+    # Whole rows if they fit; else stripes of columns, so narrow that two fit.
+    sizes = splits(out_width) if upsample == (1, 1) else [out_width]
+    for columns in sizes:
+        slots = 1 if columns == out_width else 2
+        pieces = [stripe(p.begin, p.size) for p in parts(out_width, columns)]
+        if all(
+            g.width > 0
+            and slots * g.pitch <= depths[0]
+            and slots * (1 + g.copies) * g.out_width + g.vectors <= depths[1]
+            for g, *_ in pieces
+        ):
+            break
+    else:
+        geometry = stripe(0, out_width)[0]
+        layer.fits(geometry.pitch, Memory.INP, "one image row")
+        layer.fits(
+            (1 + geometry.copies) * out_width + geometry.vectors, Memory.ACC, "one row of results"
+        )
+        raise layer.node.refuse("no part of its rows fits the buffers; use smaller kernels")
+    for piece in pieces:
+        _lower_part(layer, blocked, *piece)
+
+
+def _lower_part(
+    layer: Layer,
+    weight: NDArray[np.int8],
+    geometry: Geometry,
+    requantise: Requantise,
+    border: Border,
+    stripe: Stripe,
+) -> None:
+    """Emit a layer, or a stripe of it, with the best tiling."""
 
     def emit(tiling: Tiling, target: Layer) -> None:
-        _Linear(target, geometry, tiling, blocked, requantise, border).emit()
+        LinearTiles(target, geometry, tiling, weight, requantise, border, stripe).emit()
 
     # Immediates decide nothing but values; regions of the border follow from the geometry.
     passes = tuple(replace(p, imm=None if p.imm is None else 0) for p in requantise.passes)
     tiling = layer.tune(
-        (geometry, passes),
-        lambda: best_tilings(geometry, core, layer.model, _STARTS),
-        partial(neighbours, geometry, core),
+        (geometry, passes, stripe),
+        lambda: best_tilings(geometry, layer.config, layer.model, _STARTS),
+        partial(neighbours, geometry, layer.config),
         emit,
     )
     if tiling is None:

@@ -65,7 +65,8 @@ class Code:
     segments : tuple of Segment
         In order of creation.
     values : dict
-        The segments that hold each value: what its readers load, and what the owner takes.
+        The segments that hold each value: what its readers load, what the owner takes, and larger
+        ones of which it is a part.
     tuned : dict
         How each tiled layer is cut, by the name of its node.
     model : CostModel
@@ -96,6 +97,7 @@ class Layer:
 
     def __init__(self, builder: "_Builder", node: Node) -> None:
         self._builder: Final = builder
+        self._constants: Final[dict[tuple[Role, bytes], Segment]] = {}
         self.node: Final = node
         self.stream: Final = builder.stream
         self.config: Final[CoreConfig] = builder.config.core
@@ -114,9 +116,13 @@ class Layer:
         return self._builder.placed[self.node.output.name]
 
     def constant(self, role: Role, data: NDArray[np.generic]) -> Segment:
-        """Return a new segment that holds ``data``."""
+        """Return a segment that holds ``data``, the same for the same data."""
         raw = data.tobytes()
-        return self._builder.segment(f"{self.node.name}.{role.value}", role, len(raw), raw)
+        if (role, raw) not in self._constants:
+            number = sum(known is role for known, _ in self._constants)
+            name = f"{self.node.name}.{role.value}" + (f".{number}" if number else "")
+            self._constants[role, raw] = self._builder.segment(name, role, len(raw), raw)
+        return self._constants[role, raw]
 
     def store(self, offset: int, *, sram: int, cols: int, rows: int = 1, stride: int = 0) -> None:
         """Store results at element ``offset`` of the output, wherever that is kept."""
@@ -317,12 +323,14 @@ def lower_graph(graph: Graph, config: SystemConfig, model: CostModel) -> Code:
         builder.stream.begin_layer(number)
         node.lower(graph.sources(node), Layer(builder, node))
     builder.stream.finish()
+    made = (node.output.name for node in graph.nodes)
+    stored = {name: [segment for segment, _ in builder.targets(name)] for name in made}
     return Code(
         config,
         graph,
         builder.stream,
         tuple(builder.segments),
-        builder.values,
+        builder.values | stored,
         builder.plans,
         model,
     )

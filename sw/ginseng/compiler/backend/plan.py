@@ -7,7 +7,6 @@ from typing import Any
 
 from ginseng.compiler.backend.lowering import Code
 from ginseng.compiler.backend.replay import LayerCost
-from ginseng.compiler.backend.segment import Role
 from ginseng.compiler.backend.tuned import Tuned
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import Opcode
@@ -81,13 +80,16 @@ class LayerPlan:
 def layer_plans(code: Code, costs: Sequence[LayerCost]) -> tuple[LayerPlan, ...]:
     """Return the plan of every layer of a lowered graph."""
     transfers = [Counter[str]() for _ in code.graph.nodes]
+    # Where a layer stores: a value that stands in another has no segment of its own.
+    chunks = [0] * len(transfers)
     for insn in code.stream.insns:
         if insn.access is not None:
             name = Memory(insn.fields["memory"]).name
             transfers[insn.layer]["STORE" if insn.opcode is Opcode.STORE else name] += 1
+        if insn.opcode is Opcode.STORE and insn.segment is not None:
+            chunks[insn.layer] = max(chunks[insn.layer], insn.segment.chunk)
     plans = []
     for n, (node, cost) in enumerate(zip(code.graph.nodes, costs, strict=True)):
-        written = (s for s in code.values[node.output.name] if s.role is not Role.INPUT)
         plans.append(
             LayerPlan(
                 name=node.name,
@@ -103,7 +105,7 @@ def layer_plans(code: Code, costs: Sequence[LayerCost]) -> tuple[LayerPlan, ...]
                 nbytes=cost.nbytes,
                 instructions=cost.instructions,
                 transfers=dict(sorted(transfers[n].items())),
-                chunk=max((s.chunk for s in written), default=0),
+                chunk=chunks[n],
                 tuned=code.tuned.get(node.name),
             )
         )

@@ -352,11 +352,25 @@ class _Machine:
         if unit is _Unit.RESET:
             return insn.steps
         cycles = insn.steps * (1 if _alternates(insn) else 2)
-        gemm = self._lanes[_Unit.GEMM]
-        if gemm.running is not None and gemm.free > now and self._same_half(insn, gemm.running):
-            # GEMM is never held up; every second cycle the ALU meets it in a bank.
-            cycles += cycles // 2
+        # GEMM is never held up; where both work in one half the ALU waits every second cycle. So
+        # it does for resets.
+        shared = self._shared(_Unit.GEMM, insn, now) + self._shared(_Unit.RESET, insn, now)
+        cycles += min(cycles, shared // 2)
         cost.alu += cycles
+        return cycles
+
+    def _shared(self, unit: _Unit, insn: Insn, now: int) -> int:
+        """Return the cycles for which a unit will work in the half of ACC of an ALU instruction."""
+        lane = self._lanes[unit]
+        cycles = 0
+        if lane.running is not None and lane.free > now:
+            if not self._same_half(insn, lane.running):
+                return 0
+            cycles = lane.free - now
+        for flight in lane.waiting:
+            if not self._same_half(insn, flight.insn):
+                break
+            cycles += flight.insn.steps
         return cycles
 
     def _same_half(self, one: Insn, other: Insn) -> bool:

@@ -31,6 +31,7 @@ _ORDER: Final = (
 )
 #: Roles whose segments share rows from the start; the others do when the table is full.
 _MERGED: Final = (Role.WEIGHTS, Role.BIASES)
+_ALL: Final = (*_MERGED, Role.SCRATCH)
 
 
 @dataclass(eq=False)
@@ -123,13 +124,14 @@ def build_rows(segments: list[Segment], tec: TecConfig) -> list[Row]:
     for segment in segments:
         segment.chunk = choose_chunk(segment)
     groups = _groups(segments, _MERGED)
-    if len(groups) > tec.table_entries:
-        for role in _MERGED:
-            shared = [s for s in segments if s.role is role]
-            chunk = gcd(*(s.chunk for s in shared))
-            for segment in shared:
-                segment.chunk = chunk
-        groups = _groups(segments, (*_MERGED, Role.SCRATCH))
+    # What costs least first: weights of one chunk, scratch tensors whose chunks are equal anyway,
+    # and only then scratch of one chunk, which all of them can have.
+    for roles in (_MERGED, (Role.SCRATCH,)):
+        if len(groups) <= tec.table_entries:
+            break
+        for role in roles:
+            _share_chunk([s for s in segments if s.role is role])
+        groups = _groups(segments, _ALL)
     if len(groups) > tec.table_entries:
         raise CompilerError(
             f"The program needs {len(groups)} rows of the tensor table, the build has "
@@ -144,6 +146,13 @@ def build_rows(segments: list[Segment], tec: TecConfig) -> list[Row]:
             "smaller input, or a build with a larger bitmap"
         )
     return rows
+
+
+def _share_chunk(segments: list[Segment]) -> None:
+    """Give segments the longest chunk that fills each of them, and that their stores fill."""
+    chunk = gcd(*(s.chunk for s in segments), *(s.length for s in segments))
+    for segment in segments:
+        segment.chunk = chunk
 
 
 def _groups(segments: list[Segment], merged: tuple[Role, ...]) -> list[list[Segment]]:

@@ -76,6 +76,14 @@ class Geometry:
         """Whether every output block reads every input block."""
         return all(span == (0, self.in_blocks) for span in self.spans)
 
+    @cached_property
+    def is_brief(self) -> bool:
+        """Whether the ALU has about as much to do as GEMM, so that they meet in every half of ACC.
+
+        GEMM then changes banks with every step: columns are micro-ops, and the fastest.
+        """
+        return self.steps < 2 * self.passes * self.out_height * self.out_width * self.out_blocks
+
     def span(self, begin: int, size: int) -> tuple[int, int]:
         """Return which input blocks ``size`` output blocks read together: first, and after last."""
         spans = self.spans[begin : begin + size]
@@ -148,8 +156,11 @@ def _kernel(g: Geometry, rows: int, out_blocks: int, in_blocks: int, kernel_rows
     extents = [rows, g.out_width, kernel_rows, g.kernel[1]]
     pairs = min(g.pairs(out_blocks), out_blocks * in_blocks)
     if g.is_dense:
-        return prod(sorted([*extents, in_blocks, out_blocks])[:-2])
-    return prod(sorted(extents)[:-2]) * pairs
+        extents += [in_blocks, out_blocks]
+    if g.is_brief:
+        extents.remove(g.out_width)
+    least = prod(sorted(extents)[:-2])
+    return least * (g.out_width if g.is_brief else 1) * (1 if g.is_dense else pairs)
 
 
 def acc_places(g: Geometry, t: Tiling, core: CoreConfig) -> list[int]:
