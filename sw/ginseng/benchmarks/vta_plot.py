@@ -19,9 +19,8 @@ def roofline(
     Of the document it takes ``memory`` and ``runs``; layers that multiply nothing have no place.
     ``config`` is the build, ``title`` the network.
 
-    Each layer is a point: multiply-accumulates per byte that crossed the bus, and per cycle; those
-    that were done, where a device counted them. The roof is the bus at a beat a cycle, then the
-    array of multipliers.
+    Each layer is a point: multiply-accumulates done per byte that crossed the bus, and per cycle.
+    The roof is the bus at a beat a cycle, then the array of multipliers.
 
     Raises
     ------
@@ -46,10 +45,15 @@ def roofline(
         axes = figure.add_subplot()
         peak, beat = config.core.macs, config.bus.beat_bytes
         points = [
-            (run["memory"], row["name"], macs / row["bytes"], macs / row["cycles"])
+            (
+                run["memory"],
+                row["name"],
+                row["macs_done"] / row["bytes"],
+                row["macs_done"] / row["cycles"],
+            )
             for run in document["runs"]
             for row in run["layers"]
-            if (macs := row.get("macs_done", row["macs"]))
+            if row["macs_done"]
         ]
         least = min(min(x for *_, x, _ in points), peak / beat) / 2
         most = max(max(x for *_, x, _ in points), peak / beat) * 2
