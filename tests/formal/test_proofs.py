@@ -31,7 +31,9 @@ def test_a_planted_bug_is_found(file, proof, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "proof", [proof for _, proof in find_proofs(Path(__file__).parent / "proofs")], ids=lambda p: p.name
+    "proof",
+    [proof for _, proof in find_proofs(Path(__file__).parent / "proofs")],
+    ids=lambda p: p.name,
 )
 def test_every_proof_says_what_it_is_about_and_has_bugs(proof):
     assert proof.bugs
