@@ -359,8 +359,7 @@ PROOFS = [
         "longer than AXI allows, never across 4 KiB, inside the window; what leaves it is a fault",
         harness=partial(Bursts, BUS),
         configuration="AXI3, 64 bit, window of 256 MiB at 0, granules of 4 bytes (compute client)",
-        generalises="bounded, and one width; the other clients have granules of a whole beat, a case "
-        "of this",
+        generalises="bounded, and one width; the other clients have granules of a whole beat",
         assumptions=(
             "the producer holds an offer until it is taken",
             "a piece is not empty",
