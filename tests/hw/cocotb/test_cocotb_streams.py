@@ -376,7 +376,7 @@ class Broken(wiring.Component):
     [
         ("took it back", "valid fell before"),
         ("changed it", "while it waited"),
-        ("lost it", "nothing moves"),
+        ("lost it", "while it waited|valid fell before"),
         ("doubled it", "one item too many|, not 0x"),
         ("waited for ready", "nothing moves"),
     ],
