@@ -157,7 +157,7 @@ def chain(count):
                 inputs=(values[-2].name,),
                 output=values[-1],
                 weight=rng.integers(-128, 128, (16, 16, 3, 3)).astype(np.int8),
-                bias=np.full(16, 100, np.int32),
+                bias=rng.integers(-1000, 1000, 16, np.int32),
                 rescale=Rescale.shifted(10),
             )
         )
