@@ -16,7 +16,7 @@ from ginseng.compiler.backend.segment import Access, Role, Segment, runs
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import ENTRY_CHUNK_LIMIT, GRANULE, MAX_CHUNK
 
-__all__ = ["choose_chunk", "divisors", "protected_bytes"]
+__all__ = ["choose_chunk", "divisors", "protected_bytes", "segment_traffic"]
 
 #: Chunks of what nobody stores; anything in between gains nothing.
 _POWERS: Final = tuple(GRANULE << n for n in range(16))
@@ -86,11 +86,25 @@ def choose_chunk(segment: Segment) -> int:
         if segment.role in (Role.INPUT, Role.UOPS):
             candidates += _POWERS
     candidates = sorted({c for c in candidates if c <= limit})
-    stored = [TAG_BYTES * -(-length // c) for c in candidates] if segment.writes else None
     if not segment.reads:
         return candidates[-1]
-    traffic = _reads_traffic(segment.reads, candidates, length)
-    if stored is not None:
-        traffic = [a + b for a, b in zip(traffic, stored, strict=True)]
     # The shorter of two equals: its first bytes are verified sooner.
-    return min(zip(traffic, candidates, strict=True))[1]
+    return min(zip(segment_traffic(segment, candidates), candidates, strict=True))[1]
+
+
+def segment_traffic(segment: Segment, chunks: Sequence[int]) -> list[int]:
+    """Return the bytes that every access of ``segment`` together moves, with each of ``chunks``.
+
+    What is stored counts with its tags alone.
+    """
+    read = (
+        _reads_traffic(segment.reads, chunks, segment.length)
+        if segment.reads
+        else [0] * len(chunks)
+    )
+    if not segment.writes:
+        return read
+    return [
+        nbytes + TAG_BYTES * -(-segment.length // chunk)
+        for nbytes, chunk in zip(read, chunks, strict=True)
+    ]

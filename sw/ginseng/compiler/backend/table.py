@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import Final
 
-from ginseng.compiler.backend.chunks import choose_chunk
+from ginseng.compiler.backend.chunks import choose_chunk, segment_traffic
 from ginseng.compiler.backend.segment import Role, Segment
 from ginseng.compiler.errors import CompilerError
 from ginseng.isa.config import TecConfig
@@ -124,14 +124,12 @@ def build_rows(segments: list[Segment], tec: TecConfig) -> list[Row]:
     for segment in segments:
         segment.chunk = choose_chunk(segment)
     groups = _groups(segments, _MERGED)
-    # What costs least first: weights of one chunk, scratch tensors whose chunks are equal anyway,
-    # and only then scratch of one chunk, which all of them can have.
-    for roles in (_MERGED, (Role.SCRATCH,)):
-        if len(groups) <= tec.table_entries:
-            break
-        for role in roles:
-            _share_chunk([s for s in segments if s.role is role])
+    if len(groups) > tec.table_entries:
+        # Scratch tensors whose chunks are equal anyway share a row, then what costs least.
         groups = _groups(segments, _ALL)
+        traffic = _Traffic()
+        while len(groups) > tec.table_entries and _join_cheapest(groups, traffic):
+            groups = _groups(segments, _ALL)
     if len(groups) > tec.table_entries:
         raise CompilerError(
             f"The program needs {len(groups)} rows of the tensor table, the build has "
@@ -148,11 +146,43 @@ def build_rows(segments: list[Segment], tec: TecConfig) -> list[Row]:
     return rows
 
 
-def _share_chunk(segments: list[Segment]) -> None:
-    """Give segments the longest chunk that fills each of them, and that their stores fill."""
-    chunk = gcd(*(s.chunk for s in segments), *(s.length for s in segments))
-    for segment in segments:
-        segment.chunk = chunk
+class _Traffic:
+    """Bytes that segments move with a chunk in common; each asked for once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Segment, int], int] = {}
+
+    def __call__(self, group: list[Segment], chunk: int) -> int:
+        total = 0
+        for segment in group:
+            key = segment, chunk
+            if key not in self._known:
+                self._known[key] = segment_traffic(segment, [chunk])[0]
+            total += self._known[key]
+        return total
+
+
+def _join_cheapest(groups: list[list[Segment]], traffic: _Traffic) -> bool:
+    """Give two rows of one role one chunk, with the least traffic added; False if none can.
+
+    The chunk is the longest that fills every segment and that all their stores fill.
+    """
+    best: tuple[int, list[Segment], int] | None = None
+    for n, one in enumerate(groups):
+        for other in groups[n + 1 :]:
+            if one[0].role not in _ALL or one[0].role is not other[0].role:
+                continue
+            both = one + other
+            chunk = gcd(*(s.chunk for s in both), *(s.length for s in both))
+            added = traffic(both, chunk)
+            added -= traffic(one, one[0].chunk) + traffic(other, other[0].chunk)
+            if best is None or added < best[0]:
+                best = added, both, chunk
+    if best is None:
+        return False
+    for segment in best[1]:
+        segment.chunk = best[2]
+    return True
 
 
 def _groups(segments: list[Segment], merged: tuple[Role, ...]) -> list[list[Segment]]:
