@@ -31,7 +31,7 @@ class PlainDma(wiring.Component):
     4 KiB. Up to `BusConfig.outstanding_reads` and ``outstanding_writes`` bursts are open; reads are
     granted round-robin per burst, and only when the client's own buffer has room, so no client
     waits for another's sink. A descriptor is taken while earlier ones are in flight; from
-    descriptor to address pass ten cycles where nothing is in the way, from data to beat two.
+    descriptor to address pass eleven cycles where nothing is in the way, from data to beat three.
 
     A response other than OKAY, data or responses that nobody asked for, a wrong ``last``, an
     access outside the window of `BusConfig`, an unknown memory type and a base register that is

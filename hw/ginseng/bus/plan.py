@@ -32,7 +32,7 @@ def bases_layout() -> data.StructLayout:
 class Planner(wiring.Component):
     """Converts elements to bytes and merges rows that follow one another, for all clients in turn.
 
-    Takes one descriptor per cycle from the clients that have room, and gives its plan three cycles
+    Takes one descriptor per cycle from the clients that have room, and gives its plan four cycles
     later; one multiplier serves all. A descriptor of nothing gives no plan. A memory type that
     does not exist, and a base register that is not aligned or beyond the address bits, makes the
     plan illegal.
@@ -102,8 +102,10 @@ class Planner(wiring.Component):
             )
         )
 
+        counts, counts_client, merges = Signal(), Signal(Client), Signal()
+        counted = Signal.like(held)
         for client in Client:
-            pending = busy & (busy_client == client)
+            pending = (busy & (busy_client == client)) | (counts & (counts_client == client))
             # Seen a cycle late: what is offered stays, and so does the room for it.
             m.d.sync += offers[client].eq(
                 self.i[client].valid
@@ -155,25 +157,34 @@ class Planner(wiring.Component):
                 held.illegal.eq(~known | misaligned | base[ADDRESS_BITS:].any()),
             ]
 
-        # Second stage: count bytes.
-        wanted = held.descriptor
-        merges = Signal()
+        # Second stage: see whether rows follow one another.
+        m.d.sync += [
+            counts.eq(busy),
+            counts_client.eq(busy_client),
+            counted.eq(held),
+            merges.eq(
+                (held.descriptor.stride == held.descriptor.row_elements)
+                | (held.descriptor.rows == 1)
+            ),
+        ]
+
+        # Third stage: count bytes.
+        wanted = counted.descriptor
         elements = Signal(32)
         plan = Signal(shapes.plan)
         offset = Signal(OFFSET_BITS + 4)
 
         m.d.comb += [
-            merges.eq((wanted.stride == wanted.row_elements) | (wanted.rows == 1)),
             elements.eq(Mux(merges, wanted.rows, 1) * wanted.row_elements),
-            plan.base.eq(held.base),
+            plan.base.eq(counted.base),
             plan.rows.eq(Mux(merges, 1, wanted.rows)),
-            plan.illegal.eq(held.illegal),
+            plan.illegal.eq(counted.illegal),
             # The fetch client counts 16-byte units without wrapping.
             plan.offset.eq(
-                Mux(busy_client == Client.FETCH, offset, offset[:OFFSET_BITS]),
+                Mux(counts_client == Client.FETCH, offset, offset[:OFFSET_BITS]),
             ),
         ]
-        with m.Switch(held.log):
+        with m.Switch(counted.log):
             for shift in sorted({4, *shapes.log_element.values()}):
                 with m.Case(shift):
                     m.d.comb += [
@@ -182,7 +193,7 @@ class Planner(wiring.Component):
                         offset.eq(wanted.dram_base << shift),
                     ]
         for client, waiting in zip(Client, plans, strict=True):
-            with m.If(busy & (busy_client == client)):
+            with m.If(counts & (counts_client == client)):
                 m.d.sync += [waiting.eq(plan), full[client].eq(1)]
 
         return m

@@ -8,7 +8,7 @@ from ginseng.bus.burst import Cut, Rows
 from ginseng.bus.flight import Flight
 from ginseng.bus.realign import Pack
 from ginseng.bus.shapes import DmaShapes
-from ginseng.flow.queue import Latch, Queue
+from ginseng.flow.queue import Latch, Queue, Skid
 from ginseng.isa.transfer import Client
 
 __all__ = ["Reader"]
@@ -19,7 +19,7 @@ class Reader(wiring.Component):
 
     A burst is requested only when the buffer has room for all of it, so data are always accepted
     and no client ever waits for another one's sink. From a plan to its request pass five cycles,
-    from data to the client two.
+    from data to the client three.
 
     Parameters
     ----------
@@ -82,6 +82,7 @@ class Reader(wiring.Component):
         m.submodules.records = records = Queue(burst, shapes.bus.outstanding_reads + 2)
         m.submodules.buffer = buffer = Queue(piece, self.buffer_beats, block_ram=True)
         m.submodules.pack = pack = Pack(shapes, client)
+        m.submodules.dense = dense = Skid(pack.o.p.shape())
         m.submodules.flight = flight = Flight()
 
         wiring.connect(m, wiring.flipped(self.plan), rows.i)
@@ -134,11 +135,12 @@ class Reader(wiring.Component):
 
         # Dense beats.
         wiring.connect(m, buffer.o, pack.i)
+        wiring.connect(m, pack.o, dense.i)
         m.d.comb += [
-            self.beat.p.eq(pack.o.p.data),
-            self.beat.valid.eq(pack.o.valid),
-            pack.o.ready.eq(self.beat.ready),
-            flight.finish.eq(pack.o.valid & pack.o.ready & pack.o.p.last),
+            self.beat.p.eq(dense.o.p.data),
+            self.beat.valid.eq(dense.o.valid),
+            dense.o.ready.eq(self.beat.ready),
+            flight.finish.eq(dense.o.valid & dense.o.ready & dense.o.p.last),
         ]
 
         return m
