@@ -170,7 +170,7 @@ def test_a_deep_network_fits_a_small_table_and_the_error_names_both_numbers(find
     assert len(lower(graph, config).tensors) > 8
     small = replace(config, tec=replace(config.tec, table_entries=8))
     program = lower(graph, small)
-    assert len(program.tensors) == 7
+    assert len(program.tensors) == 8
     assert findings(program) == []
     tiny = replace(config, tec=replace(config.tec, table_entries=4))
     with pytest.raises(CompilerError, match=r"needs 7 rows of the tensor table, the build has 4"):
