@@ -98,7 +98,7 @@ def test_a_bug_whose_text_is_gone_is_stale(tmp_path):
 
 def test_a_bug_whose_text_is_ambiguous_is_stale(tmp_path):
     bug = Bug(name="twice", module="ginseng.flow.queue", old="m = Module()", new="")
-    with pytest.raises(BenchError, match="occurs 2 times"):
+    with pytest.raises(BenchError, match=r"occurs \d+ times"):
         plant(bug, tmp_path)
 
 

@@ -7,8 +7,9 @@ they stand in the tensor table. Nothing here needs the compiler.
 from ginseng.program.errors import ProgramError
 from ginseng.program.file import dumps, load, loads, save
 from ginseng.program.measure import Measurements, measure
-from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
+from ginseng.program.model import LayerSpec, Program, SealedTensor, SlotSpec, TensorSpec
 from ginseng.program.owner_side import OwnerStep
+from ginseng.program.port import PortSpec
 from ginseng.program.sealing import open_tensor, seal_program, seal_tensor
 
 __all__ = [

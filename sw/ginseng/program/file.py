@@ -15,8 +15,9 @@ from ginseng.isa.config import SystemConfig
 from ginseng.isa.errors import IsaError
 from ginseng.isa.table import Domain, Permission, SlotUse, Source
 from ginseng.program.errors import ProgramError
-from ginseng.program.model import LayerSpec, PortSpec, Program, SealedTensor, SlotSpec, TensorSpec
+from ginseng.program.model import LayerSpec, Program, SealedTensor, SlotSpec, TensorSpec
 from ginseng.program.owner_side import OwnerStep
+from ginseng.program.port import PortSpec
 
 __all__ = ["dumps", "load", "loads", "save"]
 

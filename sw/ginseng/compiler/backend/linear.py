@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.backend.border import Axis, Border
-from ginseng.compiler.backend.linear_tiles import LinearTiles, Stripe, parts
+from ginseng.compiler.backend.linear_tiles import LinearTiles
 from ginseng.compiler.backend.lowering import Layer
+from ginseng.compiler.backend.parts import Stripe, parts
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.tiling import Geometry, Tiling, best_tilings, neighbours, splits
 from ginseng.compiler.rescale import Rescale

@@ -1,23 +1,22 @@
 """What a tiled convolution or dense layer emits, tile by tile."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations
-from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.compiler.backend.border import Border
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer, Slots, grid, product, shifted
+from ginseng.compiler.backend.parts import Part, Stripe, parts, phases
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role, Segment
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.tiling import Geometry, Tiling, acc_places
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 
-__all__ = ["LinearTiles", "Part", "Stripe", "parts"]
+__all__ = ["LinearTiles"]
 
 _ITERATIONS = (1 << 14) - 1
 _PAD_LIMIT = 15
@@ -25,59 +24,6 @@ _STRIDE_LIMIT = (1 << 16) - 1
 
 #: Count, and the steps of destination, source and weight.
 _Dim = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A run of one dimension: where it starts, how long it is."""
-
-    begin: int
-    size: int
-
-
-def parts(extent: int, size: int, begin: int = 0) -> list[Part]:
-    """Return ``extent``, from ``begin`` on, in runs of ``size``; the last may be shorter."""
-    end = begin + extent
-    return [Part(at, min(size, end - at)) for at in range(begin, end, size)]
-
-
-@dataclass(frozen=True)
-class _Phase:
-    """Outputs and kernel positions of one axis that meet real pixels of a spread image.
-
-    Every ``output_step``-th output from ``output`` on meets, with every ``tap_step``-th kernel
-    position from ``tap`` on, pixels from ``pixel`` on; each further output is ``output_pixels``
-    further, each further kernel position ``tap_pixels``.
-    """
-
-    output: int
-    outputs: int
-    output_step: int
-    output_pixels: int
-    tap: int
-    taps: int
-    tap_step: int
-    tap_pixels: int
-    pixel: int
-
-
-@dataclass(frozen=True)
-class Stripe:
-    """Columns of a layer that count as an image of their own.
-
-    Attributes
-    ----------
-    column, output : int
-        First column of the whole image, and of the whole result.
-    width, out_width : int
-        Of the whole image and result.
-
-    """
-
-    column: int
-    output: int
-    width: int
-    out_width: int
 
 
 class LinearTiles:
@@ -297,8 +243,8 @@ class LinearTiles:
         pairs = Uops(out * area, blocks * count * pitch, np.arange(len(out)) * taps)
         first_pair = Uops(pairs.dst[:1], pairs.src[:1], pairs.wgt[:1])
         deep, wide = self._pair_dims(o, c, pairs, area, count * pitch, taps)
-        for y in self._phases(0, r, k):
-            for x in self._phases(1, Part(0, g.out_width), Part(0, kx)):
+        for y in phases(g, 0, r, k):
+            for x in phases(g, 1, Part(0, g.out_width), Part(0, kx)):
                 # Count and steps of dst, src, wgt. The last varies fastest: output blocks, so
                 # that successive micro-ops add to different accumulators.
                 dims = [
@@ -341,32 +287,6 @@ class LinearTiles:
             dst, src, wgt = (int(s[0]) for s in steps)
             return [], [(count, dst, src, wgt)]
         return [], []
-
-    def _phases(self, axis: int, outputs: Part, kernel: Part) -> list[_Phase]:
-        """Return which outputs and kernel positions of an axis meet pixels, not zeros between."""
-        g = self.g
-        up, stride, dilation = g.upsample[axis], g.strides[axis], g.dilation[axis]
-        period, tap = up // gcd(up, stride), up // gcd(up, dilation)
-        found = []
-        for p in range(min(period, outputs.size)):
-            for q in range(min(tap, kernel.size)):
-                place = (outputs.begin + p) * stride + (kernel.begin + q) * dilation
-                pixel, between = divmod(place - g.padding[axis], up)
-                if not between:
-                    found.append(
-                        _Phase(
-                            output=p,
-                            outputs=len(range(p, outputs.size, period)),
-                            output_step=period,
-                            output_pixels=period * stride // up,
-                            tap=q,
-                            taps=len(range(q, kernel.size, tap)),
-                            tap_step=tap,
-                            tap_pixels=tap * dilation // up,
-                            pixel=pixel,
-                        )
-                    )
-        return found
 
     def _loops(self, dims: list[_Dim], last: int | None = None) -> tuple[int, int]:
         """Return the two dimensions that leave the fewest micro-ops, the first such pair.

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ginseng.compiler.backend.chunks import choose_chunk
 from ginseng.compiler.backend.cost import CostModel
+from ginseng.compiler.backend.instruction import Uops
 from ginseng.compiler.backend.replay import replay
 from ginseng.compiler.backend.segment import Role, Segment
-from ginseng.compiler.backend.stream import Stream, Uops
+from ginseng.compiler.backend.stream import Stream
 from ginseng.compiler.backend.tiling import Tiling
 from ginseng.compiler.backend.tuned import Tuned, recall, remember
 from ginseng.compiler.errors import CompilerError

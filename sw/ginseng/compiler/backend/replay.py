@@ -9,12 +9,12 @@ ahead of their completions. Steps are not simulated: a GEMM or ALU takes one cyc
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.dma import Agenda, Dma, Transfer, cut
-from ginseng.compiler.backend.stream import CHANNELS, Insn, Span
+from ginseng.compiler.backend.hazards import Unit, alternates, conflict, loads_uops, unit_of
+from ginseng.compiler.backend.instruction import CHANNELS, Insn
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES, Opcode, Queue
 from ginseng.isa.transfer import Client
@@ -49,23 +49,12 @@ class LayerCost:
     bus: int = 0
 
 
-class _Unit(Enum):
-    """Where an instruction of the compute queue runs."""
-
-    LOAD = 0
-    GEMM = 1
-    ALU = 2
-    RESET = 3
-    #: Nothing to do: a no-op, FINISH.
-    NONE = 4
-
-
 @dataclass(eq=False, slots=True)
 class _Flight:
     """An instruction from its issue to its retirement."""
 
     insn: Insn
-    unit: _Unit = _Unit.NONE
+    unit: Unit = Unit.NONE
     issued: int = 0
     done: bool = False
 
@@ -131,7 +120,7 @@ class _Machine:
         self._tokens: Final = dict.fromkeys(CHANNELS, 0)
         #: When each queue can start its next instruction.
         self._free: Final = dict.fromkeys(Queue, 0)
-        self._lanes: Final = {unit: _Lane() for unit in _Unit}
+        self._lanes: Final = {unit: _Lane() for unit in Unit}
         self._wakes: Final[dict[Queue, Callable[[int], None]]] = {
             Queue.LOAD: self._load,
             Queue.COMPUTE: self._compute,
@@ -284,31 +273,31 @@ class _Machine:
         flights = self._flights[Queue.COMPUTE]
         if insn is None or len(flights) >= self._core.window:
             return
-        unit = _unit(insn)
+        unit = unit_of(insn)
         lane = self._lanes[unit]
         if len(lane.waiting) >= self._core.unit_depth or (insn.opcode is Opcode.FINISH and flights):
             return
-        if insn.kernel is not None and any(_loads_uops(f.insn) and not f.done for f in flights):
+        if insn.kernel is not None and any(loads_uops(f.insn) and not f.done for f in flights):
             return
         cycles = self._core.compute_issue
         if insn.kernel is not None and insn.kernel.count > 1:
             cycles = insn.kernel.count + self._core.compute_scan
         flight = _Flight(insn, unit, now + cycles)
         self._begin(Queue.COMPUTE, flight, now, cycles)
-        if unit is _Unit.NONE:
+        if unit is Unit.NONE:
             self.agenda.at(now + cycles, lambda time: self._complete(flight, time))
         else:
             lane.waiting.append(flight)
             self._look(unit, now + cycles)
 
-    def _look(self, unit: _Unit, time: int) -> None:
+    def _look(self, unit: Unit, time: int) -> None:
         """Have `_run` look at a unit, unless it will anyway before."""
         lane = self._lanes[unit]
         if lane.look is None or time < lane.look:
             lane.look = time
             self.agenda.at(time, lambda now: self._run(unit, now))
 
-    def _run(self, unit: _Unit, now: int) -> None:
+    def _run(self, unit: Unit, now: int) -> None:
         """Start the next instruction of a unit if nothing older is in its way."""
         lane = self._lanes[unit]
         if lane.look is not None and lane.look <= now:
@@ -323,43 +312,43 @@ class _Machine:
         for older in self._flights[Queue.COMPUTE]:
             if older is flight:
                 break
-            if older.unit is not unit and not older.done and _conflict(older.insn, flight.insn):
+            if older.unit is not unit and not older.done and conflict(older.insn, flight.insn):
                 return
         lane.waiting.popleft()
         self.agenda.at(now + 1, self._wakes[Queue.COMPUTE])
         insn = flight.insn
-        if unit is _Unit.LOAD:
+        if unit is Unit.LOAD:
             lane.free = now + self._core.load_issue
             self._move(flight, Client.COMPUTE, now + self._core.load_address)
         else:
             lane.free = now + self._work(unit, insn, now)
             lane.running = insn
             drain = {
-                _Unit.GEMM: self._core.gemm_drain,
-                _Unit.ALU: self._core.alu_drain,
-                _Unit.RESET: self._core.reset_drain,
+                Unit.GEMM: self._core.gemm_drain,
+                Unit.ALU: self._core.alu_drain,
+                Unit.RESET: self._core.reset_drain,
             }[unit]
             self.agenda.at(lane.free + drain, lambda time: self._complete(flight, time))
         if lane.waiting:
             self._look(unit, lane.free)
 
-    def _work(self, unit: _Unit, insn: Insn, now: int) -> int:
+    def _work(self, unit: Unit, insn: Insn, now: int) -> int:
         """Return the cycles of a walk."""
         cost = self.costs[insn.layer]
-        if unit is _Unit.GEMM:
+        if unit is Unit.GEMM:
             cost.gemm += insn.steps
             return insn.steps
-        if unit is _Unit.RESET:
+        if unit is Unit.RESET:
             return insn.steps
-        cycles = insn.steps * (1 if _alternates(insn) else 2)
+        cycles = insn.steps * (1 if alternates(insn) else 2)
         # GEMM is never held up; where both work in one half the ALU waits every second cycle. So
         # it does for resets.
-        shared = self._shared(_Unit.GEMM, insn, now) + self._shared(_Unit.RESET, insn, now)
+        shared = self._shared(Unit.GEMM, insn, now) + self._shared(Unit.RESET, insn, now)
         cycles += min(cycles, shared // 2)
         cost.alu += cycles
         return cycles
 
-    def _shared(self, unit: _Unit, insn: Insn, now: int) -> int:
+    def _shared(self, unit: Unit, insn: Insn, now: int) -> int:
         """Return the cycles for which a unit will work in the half of ACC of an ALU instruction."""
         lane = self._lanes[unit]
         cycles = 0
@@ -380,49 +369,3 @@ class _Machine:
             and one.writes[0] // self._half <= (other.writes[1] - 1) // self._half
             and other.writes[0] // self._half <= (one.writes[1] - 1) // self._half
         )
-
-
-def _unit(insn: Insn) -> _Unit:
-    if insn.opcode is Opcode.LOAD and insn.access is not None:
-        return _Unit.LOAD
-    if insn.opcode is Opcode.ALU:
-        return _Unit.ALU
-    if insn.opcode is Opcode.GEMM:
-        single = insn.kernel is not None and insn.kernel.count == 1
-        return _Unit.RESET if insn.fields.get("reset") and single else _Unit.GEMM
-    return _Unit.NONE
-
-
-def _loads_uops(insn: Insn) -> bool:
-    return (
-        insn.opcode is Opcode.LOAD and insn.fields.get("memory") == Memory.UOP and bool(insn.access)
-    )
-
-
-def _overlap(one: Span | None, other: Span | None) -> bool:
-    return one is not None and other is not None and one[0] < other[1] and other[0] < one[1]
-
-
-def _conflict(older: Insn, younger: Insn) -> bool:
-    """Whether the younger must wait until the older has ended."""
-    if _loads_uops(younger):
-        begin = younger.fields["sram_base"]
-        replaced = (begin, begin + younger.fields["x_size"])
-        if older.kernel is None:
-            return False
-        return _overlap(replaced, (older.fields["uop_begin"], older.fields["uop_end"]))
-    return (
-        _overlap(older.writes, younger.writes)
-        or _overlap(older.writes, younger.reads)
-        or _overlap(older.reads, younger.writes)
-    )
-
-
-def _alternates(insn: Insn) -> bool:
-    """Whether the operands of an ALU walk move from bank to bank, so that none waits."""
-    if insn.reads is None or (insn.kernel is not None and insn.kernel.count > 1):
-        return True
-    fields = insn.fields
-    inner = "in" if fields["iter_in"] > 1 else "out"
-    dst, src = fields[f"dst_factor_{inner}"], fields[f"src_factor_{inner}"]
-    return dst % 2 == 1 and (src % 2 == 1 or src == 0)

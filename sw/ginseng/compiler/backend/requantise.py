@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import clip_passes
-from ginseng.compiler.backend.stream import Loop, Stream, Uops
+from ginseng.compiler.backend.stream import Stream
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import NEGATIVE_LIMIT, Slope
 from ginseng.isa.config import CoreConfig

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer, clip_passes, grid, shifted
 from ginseng.compiler.backend.pointwise import plane_tiles
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.graph import Value
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp

@@ -17,91 +17,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.instruction import CHANNELS, ONCE, Insn, Loop, Uops
 from ginseng.compiler.backend.kernels import Kernel, Kernels, merged
 from ginseng.compiler.backend.segment import Access, Segment
 from ginseng.isa.config import CoreConfig, Memory
 from ginseng.isa.insn import UOP_BYTES, AluOp, Opcode, Queue
 
-__all__ = ["CHANNELS", "Insn", "Loop", "Span", "Stream", "Uops"]
+__all__ = ["Stream"]
 
 #: Kernels of at most so many micro-ops (resets, ALU passes) are loaded with the layer's first.
 _SMALL: Final = 4
 #: Least micro-ops of a later load of several kernels.
 _GROUP: Final = 128
-#: Elements of ACC, the end excluded.
-Span = tuple[int, int]
-
 _L, _C, _S = Queue.LOAD, Queue.COMPUTE, Queue.STORE
-#: Token bits of each channel, by (pushing, popping) queue: the one that pushes, the one that pops
-#: (VTA specification §4).
-CHANNELS: Final = {
-    (_L, _C): ("push_next", "pop_prev"),
-    (_C, _L): ("push_prev", "pop_next"),
-    (_C, _S): ("push_next", "pop_prev"),
-    (_S, _C): ("push_prev", "pop_next"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """One of the two hardware loops of GEMM and ALU: a count and index steps."""
-
-    count: int = 1
-    dst: int = 0
-    src: int = 0
-    wgt: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Uops:
-    """Micro-ops to run in each iteration, as index arrays of equal length."""
-
-    dst: NDArray[np.int64]
-    src: NDArray[np.int64]
-    wgt: NDArray[np.int64]
-
-    @classmethod
-    def one(cls, dst: int, src: int = 0, wgt: int = 0) -> "Uops":
-        """Return a single micro-op."""
-        return cls(*(np.array([index], np.int64) for index in (dst, src, wgt)))
-
-
-@dataclass(eq=False, slots=True)
-class Insn:
-    """An instruction before assembly: where its DRAM area and its kernel end up is still open.
-
-    Attributes
-    ----------
-    opcode : Opcode
-    queue : Queue
-    fields : dict
-        Everything but ``dram_base`` and the micro-op range.
-    steps : int
-        Micro-op steps of a GEMM or ALU.
-    segment, offset, access
-        DRAM area of a LOAD or STORE that moves anything, and the first element in it.
-    kernel : Kernel or None
-    index : int
-        Rises along the stream.
-    layer : int
-        Which layer it belongs to.
-    writes, reads : Span or None
-        Accumulators that its walk or load may reach as destination, and as second operand.
-
-    """
-
-    opcode: Opcode
-    queue: Queue
-    fields: dict[str, int]
-    index: int
-    layer: int
-    steps: int = 0
-    segment: Segment | None = None
-    offset: int = 0
-    access: Access | None = None
-    kernel: Kernel | None = None
-    writes: Span | None = None
-    reads: Span | None = None
 
 
 @dataclass(slots=True)
@@ -224,7 +152,7 @@ class Stream:
             self._map(segment)[first:last] = insn.index
 
     def gemm(
-        self, uops: Uops, outer: Loop = Loop(), inner: Loop = Loop(), *, reset: bool = False
+        self, uops: Uops, outer: Loop = ONCE, inner: Loop = ONCE, *, reset: bool = False
     ) -> None:
         """Add a GEMM; with ``reset`` it zeroes ``dst`` and reads nothing."""
         insn = self._loop_insn(Opcode.GEMM, uops, outer, inner)
@@ -245,8 +173,8 @@ class Stream:
         self,
         op: AluOp,
         uops: Uops,
-        outer: Loop = Loop(),
-        inner: Loop = Loop(),
+        outer: Loop = ONCE,
+        inner: Loop = ONCE,
         *,
         imm: int | None = None,
     ) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer, grid, shifted
 from ginseng.compiler.backend.pointwise import PlaneTile, plane_tiles
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import AluOp
 

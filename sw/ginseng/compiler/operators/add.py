@@ -7,11 +7,11 @@ from typing import ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.backend.pointwise import ElementTile, Operand, lower_elementwise
 from ginseng.compiler.backend.requantise import Requantise
 from ginseng.compiler.backend.segment import Role
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Grid, Network, Operator
 from ginseng.compiler.graph import INT8, Node, Value
 from ginseng.compiler.histogram import Histogram

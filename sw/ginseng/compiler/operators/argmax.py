@@ -6,9 +6,9 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer, Slots
 from ginseng.compiler.backend.segment import Role
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales

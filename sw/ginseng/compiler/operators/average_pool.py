@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from ginseng.compiler.backend.instruction import Loop
 from ginseng.compiler.backend.lowering import Layer, clip_passes, grid, shifted
 from ginseng.compiler.backend.pointwise import PlaneTile
 from ginseng.compiler.backend.requantise import immediate_passes
-from ginseng.compiler.backend.stream import Loop
 from ginseng.compiler.backend.window import Window, lower_window
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value

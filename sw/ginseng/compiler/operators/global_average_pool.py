@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from ginseng.compiler.backend.chunks import divisors
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer, Slots, clip_passes
 from ginseng.compiler.backend.requantise import immediate_passes
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import ACC_LIMIT, Node, Value

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer, clip_passes
 from ginseng.compiler.backend.pointwise import PlaneTile
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.backend.window import Window, lower_window
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import INT8, Node, Value

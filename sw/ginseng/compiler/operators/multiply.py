@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from ginseng.compiler.backend.instruction import Loop, Uops
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.backend.pointwise import ElementTile, Operand, lower_elementwise
 from ginseng.compiler.backend.requantise import Requantise
-from ginseng.compiler.backend.stream import Loop, Uops
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.floatgraph import Call, FloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
