@@ -1,5 +1,6 @@
 """What stands around a component in a proof: free inputs, and checkers of streams."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from amaranth import ClockDomain, Module, Shape, Signal
@@ -8,7 +9,7 @@ from amaranth.hdl import Assert, Assume, Cover
 __all__ = ["Harness"]
 
 
-class Harness:
+class Harness(ABC):
     """Base of the harnesses: write `build`, which gets the module.
 
     There is one clock domain and no reset but the initial state. Inner signals are named by the
@@ -20,9 +21,9 @@ class Harness:
         self.peeks: dict[str, str] = {}
         self.cuts: list[str] = []
 
+    @abstractmethod
     def build(self, m: Module) -> None:
         """Add the component, its surroundings and its properties to ``m``."""
-        raise NotImplementedError
 
     def elaborate(self) -> Module:
         """Return the module of `build`, with its clock domain; once only."""

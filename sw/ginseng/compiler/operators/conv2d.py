@@ -1,11 +1,10 @@
 """2-D convolution, with its bias and activation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
@@ -13,14 +12,14 @@ from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Networ
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.operators.pad import FloatPad
 from ginseng.compiler.quantise import Scales
-from ginseng.compiler.rescale import Rescale, sum_bounds
-from ginseng.compiler.slope import Slope
+from ginseng.compiler.rescale import sum_bounds
+from ginseng.compiler.weighted import WeightedNode
 
 __all__ = ["OPERATOR", "Conv2d"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2d(Node):
+class Conv2d(WeightedNode):
     """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, k', l'] * weight[o, i, k, l])))``.
 
     The sum runs over ``i``, ``k`` and ``l``; ``k' = y * strides[0] + k * dilation[0] -
@@ -39,24 +38,16 @@ class Conv2d(Node):
         Top, left, bottom, right.
     pad_value : int
         The integer that means 0: the zero point of the input.
-    rescale : Rescale
-        From sums to results.
-    slope : Slope or None
-        A leaky rectifier; None changes nothing.
 
     """
 
     kind: ClassVar[str] = "conv2d"
 
-    weight: NDArray[np.int8] = field(repr=False, compare=False)
-    bias: NDArray[np.int32] = field(repr=False, compare=False)
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     pad_value: int = 0
-    rescale: Rescale = field(default_factory=Rescale)
-    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -71,22 +62,7 @@ class Conv2d(Node):
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
         channels, height, width = inputs[0].extents
-        if self.weight.ndim != 4 or self.weight.shape[1] * self.groups != channels:
-            raise self.refuse(
-                f"weights {self.weight.shape} do not fit {channels} channels in {self.groups} "
-                "groups"
-            )
-        outputs = int(self.weight.shape[0])
-        if outputs % self.groups:
-            raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
-        if not (
-            self.bias.shape == (outputs,)
-            and self.rescale.fits(outputs)
-            and (self.slope is None or self.slope.fits(outputs))
-        ):
-            raise self.refuse(
-                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
-            )
+        outputs = self.outputs(channels, rank=4, groups=self.groups)
         sizes = []
         for n, extent in enumerate((height, width)):
             padded = extent + self.padding[n] + self.padding[n + 2]

@@ -1,7 +1,7 @@
 """2-D transposed convolution, with its bias and activation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +15,13 @@ from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale, sum_bounds
 from ginseng.compiler.slope import Slope
+from ginseng.compiler.weighted import WeightedNode
 
 __all__ = ["OPERATOR", "Conv2dTranspose"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv2dTranspose(Node):
+class Conv2dTranspose(WeightedNode):
     """``output[o] = clip(slope(rescale(bias[o] + sum x[g + i, y', x'] * weight[o, i, k, l])))``.
 
     The sum at output pixel ``(y, x)`` runs over every ``i`` and those ``k`` and ``y'`` of the image
@@ -38,24 +39,16 @@ class Conv2dTranspose(Node):
         Top, left, bottom, right: rows and columns that the result loses.
     output_padding : tuple of int
         Rows and columns that it gains below and on the right.
-    rescale : Rescale
-        From sums to results.
-    slope : Slope or None
-        A leaky rectifier; None changes nothing.
 
     """
 
     kind: ClassVar[str] = "conv2d_transpose"
 
-    weight: NDArray[np.int8] = field(repr=False, compare=False)
-    bias: NDArray[np.int32] = field(repr=False, compare=False)
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     output_padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
-    rescale: Rescale = field(default_factory=Rescale)
-    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -71,22 +64,7 @@ class Conv2dTranspose(Node):
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return channels, height and width of the output."""
         channels, *image = inputs[0].extents
-        if self.weight.ndim != 4 or self.weight.shape[1] * self.groups != channels:
-            raise self.refuse(
-                f"weights {self.weight.shape} do not fit {channels} channels in {self.groups} "
-                "groups"
-            )
-        outputs = int(self.weight.shape[0])
-        if outputs % self.groups:
-            raise self.refuse(f"{outputs} channels do not fall into {self.groups} equal groups")
-        if not (
-            self.bias.shape == (outputs,)
-            and self.rescale.fits(outputs)
-            and (self.slope is None or self.slope.fits(outputs))
-        ):
-            raise self.refuse(
-                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
-            )
+        outputs = self.outputs(channels, rank=4, groups=self.groups)
         sizes = []
         for n, extent in enumerate(image):
             reach = (self.weight.shape[2 + n] - 1) * self.dilation[n]

@@ -1,25 +1,24 @@
 """Dense layers: a matrix product with constant weights, over features or a whole image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ginseng.compiler.backend.linear import lower_linear
 from ginseng.compiler.backend.lowering import Layer
 from ginseng.compiler.floatgraph import Call, FloatNode, LinearFloatNode, Network, Operator
 from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales
-from ginseng.compiler.rescale import Rescale, sum_bounds
-from ginseng.compiler.slope import Slope
+from ginseng.compiler.rescale import sum_bounds
+from ginseng.compiler.weighted import WeightedNode
 
 __all__ = ["OPERATOR", "Dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dense(Node):
+class Dense(WeightedNode):
     """``output[o] = clip(slope(rescale(bias[o] + sum_f x[f] * weight[o, f])))``.
 
     An input of shape ``(channels, height, width)`` counts as its features in that order, channels
@@ -29,19 +28,10 @@ class Dense(Node):
     ----------
     weight : int8 array of shape (out features, in features)
     bias : int32 array of shape (out features,)
-    rescale : Rescale
-        From sums to results.
-    slope : Slope or None
-        A leaky rectifier; None changes nothing.
 
     """
 
     kind: ClassVar[str] = "dense"
-
-    weight: NDArray[np.int8] = field(repr=False, compare=False)
-    bias: NDArray[np.int32] = field(repr=False, compare=False)
-    rescale: Rescale = field(default_factory=Rescale)
-    slope: Slope | None = None
 
     @property
     def macs(self) -> int:
@@ -55,17 +45,7 @@ class Dense(Node):
 
     def output_extents(self, inputs: Sequence[Value]) -> tuple[int, int, int]:
         """Return ``(features, 1, 1)``."""
-        if self.weight.ndim != 2 or self.weight.shape[1] != inputs[0].size:
-            raise self.refuse(f"weights {self.weight.shape} do not fit {inputs[0].size} features")
-        outputs = int(self.weight.shape[0])
-        if not (
-            self.bias.shape == (outputs,)
-            and self.rescale.fits(outputs)
-            and (self.slope is None or self.slope.fits(outputs))
-        ):
-            raise self.refuse(
-                f"bias {self.bias.shape}, rescaling or slope is not of {outputs} features"
-            )
+        outputs = self.outputs(inputs[0].size, rank=2)
         return outputs, 1, 1
 
     def lower(self, inputs: Sequence[Value], layer: Layer) -> None:
