@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ginseng.bench.errors import BenchError
 from ginseng.bench.model import Model
 from ginseng.bench.port import Event, PortEvent, PortTiming
+from ginseng.bench.simulated import Simulated
 from ginseng.bus.port import StoreDescriptor
 from ginseng.golden.attest import public_bytes
 from ginseng.golden.dram import Dram
@@ -93,7 +94,7 @@ class GatesCore:
     ) -> None:
         self.config: Final = config
         self.counters = Counters()
-        self._model: Final = model
+        self._model = model
         self._bus: Final = bus
         self._golden: Final = port
         self._timing: Final = timing or PortTiming()
@@ -267,7 +268,7 @@ def _transfer(fields: dict[str, int]) -> Transfer:
     )
 
 
-class CosimDevice:
+class CosimDevice(Simulated):
     """The protected device with its core in gates: everything around the core is golden.
 
     A command runs to its end within the register write, as on `ProtectedDevice`.
@@ -307,7 +308,7 @@ class CosimDevice:
         self.config: Final = config
         self._identity: Final = identity or DeviceIdentity.generate()
         self._timing: Final = timing
-        self._model: Final = core_model(config.core, config.bus, trace=trace)
+        self._model = core_model(config.core, config.bus, trace=trace)
         # Loads verify as late as they may: when their beats are with the core.
         self.protected: Final = ProtectedDevice(config, self._identity, lazy=True, core=self._core)
 
@@ -315,21 +316,6 @@ class CosimDevice:
     def dram(self) -> NDArray[np.uint8]:
         """The whole window of ``config.bus``, writable."""
         return self.protected.dram.bytes
-
-    @property
-    def cycle(self) -> int:
-        """Cycles that the core was given since power-up."""
-        return self._model.cycle
-
-    @property
-    def wave_file(self) -> Path | None:
-        """Where waveforms go."""
-        return self._model.wave_file
-
-    @property
-    def note(self) -> str:
-        """What is other than was asked for; empty otherwise."""
-        return self._model.built.note
 
     @property
     def attestation_public_key(self) -> bytes:

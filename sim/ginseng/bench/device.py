@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ginseng.bench.errors import BenchError
 from ginseng.bench.memory import REFERENCE, Injection, MemoryModel
 from ginseng.bench.model import BusTraffic, Model
+from ginseng.bench.simulated import Simulated
 from ginseng.isa.config import SystemConfig
 from ginseng.soc.bare import BareSoc
 
@@ -18,7 +19,7 @@ _HOST: Final = "s_axi__"
 _MEMORY: Final = "m_axi__"
 
 
-class RtlDevice:
+class RtlDevice(Simulated):
     """A build in gates, simulated; time passes in `run` and in register accesses.
 
     Parameters
@@ -57,25 +58,10 @@ class RtlDevice:
         self.memory: Final = memory
         # Taken up by the host only where it has been written.
         self.dram: Final[NDArray[np.uint8]] = np.zeros(config.bus.window_bytes, np.uint8)
-        self._model: Final = Model(
+        self._model = Model(
             lambda: BareSoc(config), trace=trace, recipe=f"BareSoc {config.canonical.decode()}"
         )
         self._model.attach_memory(_MEMORY, config.bus, memory, self.dram)
-
-    @property
-    def cycle(self) -> int:
-        """Cycles since power-up."""
-        return self._model.cycle
-
-    @property
-    def wave_file(self) -> Path | None:
-        """Where waveforms go."""
-        return self._model.wave_file
-
-    @property
-    def note(self) -> str:
-        """What is other than was asked for; empty otherwise."""
-        return self._model.built.note
 
     @property
     def traffic(self) -> BusTraffic:
@@ -97,10 +83,6 @@ class RtlDevice:
     def run(self, cycles: int) -> int:
         """Run up to ``cycles`` cycles, until the device calls its host; return how many."""
         return self._model.run(cycles, until=("irq",))
-
-    def pass_time(self, cycles: int) -> None:
-        """Run ``cycles`` cycles, whatever happens."""
-        self._model.run(cycles)
 
     def close(self) -> None:
         """Drop the model; closing twice is fine."""

@@ -1,15 +1,17 @@
 """What layers with weights have in common: constants of each output channel, and their shapes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ginseng.compiler.floatgraph import Call
 from ginseng.compiler.graph import Node
 from ginseng.compiler.rescale import Rescale
 from ginseng.compiler.slope import Slope
 
-__all__ = ["WeightedNode"]
+__all__ = ["WeightedNode", "constant_weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +59,23 @@ class WeightedNode(Node):
                 f"bias {self.bias.shape}, rescaling or slope is not of {outputs} channels"
             )
         return outputs
+
+
+def constant_weights(call: Call, layout: str) -> tuple[str, NDArray[Any]]:
+    """Return what a convolution reads, and its weights.
+
+    Raises
+    ------
+    CompilerError
+        If the weights are no constant, the image is not NCHW, or the weights not ``layout``.
+
+    """
+    source, weight = call.args
+    if not isinstance(weight, np.ndarray) or isinstance(source, np.ndarray):
+        raise call.refuse("its weights are not constant; make them initialisers of the model")
+    if (call.attr("data_layout"), call.attr("kernel_layout")) != ("NCHW", layout):
+        raise call.refuse(
+            f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
+            f"export it as NCHW and {layout}"
+        )
+    return source, weight

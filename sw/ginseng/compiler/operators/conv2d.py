@@ -13,7 +13,7 @@ from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.operators.pad import FloatPad
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import sum_bounds
-from ginseng.compiler.weighted import WeightedNode
+from ginseng.compiler.weighted import WeightedNode, constant_weights
 
 __all__ = ["OPERATOR", "Conv2d"]
 
@@ -120,14 +120,7 @@ class FloatConv2d(LinearFloatNode):
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
     """Claim a convolution by constant weights."""
-    source, weight = call.args
-    if not isinstance(weight, np.ndarray) or isinstance(source, np.ndarray):
-        raise call.refuse("its weights are not constant; make them initialisers of the model")
-    if (call.attr("data_layout"), call.attr("kernel_layout")) != ("NCHW", "OIHW"):
-        raise call.refuse(
-            f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
-            "export it as NCHW and OIHW"
-        )
+    source, weight = constant_weights(call, "OIHW")
     padding = call.attr("padding")
     before = network.sole_producer(source)
     if isinstance(before, FloatPad) and before.is_linear and not before.fill:

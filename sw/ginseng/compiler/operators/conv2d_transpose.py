@@ -15,7 +15,7 @@ from ginseng.compiler.graph import Node, Value
 from ginseng.compiler.quantise import Scales
 from ginseng.compiler.rescale import Rescale, sum_bounds
 from ginseng.compiler.slope import Slope
-from ginseng.compiler.weighted import WeightedNode
+from ginseng.compiler.weighted import WeightedNode, constant_weights
 
 __all__ = ["OPERATOR", "Conv2dTranspose"]
 
@@ -188,14 +188,7 @@ def _output_first(weight: NDArray[Any], groups: int) -> NDArray[np.float64]:
 
 def _recognise(call: Call, network: Network) -> FloatNode | None:
     """Claim a transposed convolution by constant weights."""
-    source, weight = call.args
-    if not isinstance(weight, np.ndarray) or isinstance(source, np.ndarray):
-        raise call.refuse("its weights are not constant; make them initialisers of the model")
-    if (call.attr("data_layout"), call.attr("kernel_layout")) != ("NCHW", "IOHW"):
-        raise call.refuse(
-            f"its layouts are {call.attr('data_layout')} and {call.attr('kernel_layout')}; "
-            "export it as NCHW and IOHW"
-        )
+    source, weight = constant_weights(call, "IOHW")
     groups = call.attr("groups")
     top, left, bottom, right = call.attr("padding")
     weight = _output_first(weight, groups)
