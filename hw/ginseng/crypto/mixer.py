@@ -161,9 +161,10 @@ class Mixer(wiring.Component):
         pad = Mux(half, pads[1].data, pads[0].data) if banks == 2 else pads[0].data
         m.d.sync += [self.o_valid.eq(takes), self.o_data.eq((self.i.payload ^ pad) & spread)]
         for bank, (get, masked, write) in enumerate(zip(pads, masking, writes, strict=True)):
-            text = (Mux(masked, 0, self.i.payload) ^ Mux(masked | order.seals, get.data, 0)) & (
-                spread | masked.replicate(config.data_bits)
-            )
+            # Of other groups than those of a chunk only the first block means something.
+            text = Mux(masked, 0, self.i.payload) ^ Mux(masked | order.seals, get.data, 0)
+            if config.granules > 1:
+                text &= Mux(masked, (1 << size) - 1, spread)
             m.d.comb += [
                 self.text.enable[bank].eq(write),
                 self.text.data[bank].eq(Mux(self.wipe, 0, text)),
