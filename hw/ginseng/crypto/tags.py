@@ -102,9 +102,11 @@ class Tags(wiring.Component):
             m.d.sync += masks[1].eq(masks[0])
         info: Any = get_info.data
         closed: Any = Signal(info.shape())
-        # No additional data, then bits of ciphertext (§7.1).
+        # Bits of additional data and of ciphertext (§7.1).
         lengths = Signal(128)
-        m.d.comb += lengths.eq(closed.nbytes << 3)
+        m.d.comb += lengths[:64].eq(closed.nbytes << 3)
+        if config.general:
+            m.d.comb += lengths[64:].eq(closed.additional << 3)
         # A hash key comes once for each of its powers, each time alone.
         exponent, alone = Signal(range(ghash.powers)), Signal()
         item: Any = ghash.i.payload

@@ -14,11 +14,14 @@ from ginseng.bench.model import Model
 from ginseng.crypto.expand import Expand
 from ginseng.crypto.job import BLOCK_BYTES, LaneConfig
 from ginseng.crypto.lane import Lane
+from ginseng.isa.formats import NONCE_BYTES
 
-__all__ = ["Burst", "Chunk", "LaneModel", "LaneTop"]
+__all__ = ["Burst", "Case", "Chunk", "LaneModel", "LaneTop"]
 
 #: Cycles in which the slowest key schedule is through, and a hash key after it.
-_KEY_CYCLES = 200
+_KEY_CYCLES = 100
+#: Cycles between looks at what has come.
+_STEP = 100
 
 
 class LaneTop(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
@@ -115,6 +118,17 @@ class Chunk:
         return len(self.text) // BLOCK_BYTES
 
 
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What any user of AES-GCM may ask for: nonce, additional data and text of any length."""
+
+    seals: bool
+    key: bytes
+    nonce: bytes
+    additional: bytes
+    text: bytes
+
+
 @dataclass(frozen=True)
 class Burst:
     """Blocks ``begin`` to before ``end`` of chunk number ``chunk``: a job."""
@@ -179,29 +193,17 @@ class LaneModel:
         Raises
         ------
         BenchError
-            If not every beat and tag comes, or a byte comes that no job means.
+            If not every beat and tag comes, or a byte comes other than zero that no job means.
 
         """
-        nbytes = self.config.data_bits // 8
-        jobs, lines, spans, ends = [], [], [], []
+        jobs, spans, ends = [], [], []
         for burst in bursts:
-            chunk = chunks[burst.chunk]
-            values, line, span = self._job(chunk, burst)
-            jobs.append(_pack(self.config.job, values))
-            lines += [line[n : n + nbytes] for n in range(0, len(line), nbytes)]
+            values, line, span = self._job(chunks[burst.chunk], burst)
+            jobs.append((values, line))
             spans.append((burst.chunk, len(line), span))
             if values["last"]:
                 ends.append(burst.chunk)
-        self._jobs.feed(jobs)
-        self._beats.feed(int.from_bytes(line, "little") for line in lines)
-        for _ in range(2 + len(lines) // 4):
-            self.model.run(_KEY_CYCLES)
-            if len(self._texts) == len(lines) and len(self._tags) == len(ends):
-                break
-        else:
-            raise BenchError(f"{len(self._texts)} of {len(lines)} beats came")
-        beats, self.cycles = self._texts.take()
-        stream = b"".join(beat.to_bytes(nbytes, "little") for beat in beats)
+        stream, found = self._through(jobs)
         texts = [b"" for _ in chunks]
         for number, length, (begin, end) in spans:
             line, stream = stream[:length], stream[length:]
@@ -209,9 +211,92 @@ class LaneModel:
             if any(line[:begin] + line[end:]):
                 raise BenchError("Granules that are not meant came out other than zero")
         tags = [b"" for _ in chunks]
-        for number, tag in zip(ends, self._tags.take()[0], strict=True):
-            tags[number] = tag.to_bytes(BLOCK_BYTES, "little")
+        for number, tag in zip(ends, found, strict=True):
+            tags[number] = tag
         return texts, tags
+
+    def _through(
+        self, jobs: Sequence[tuple[Mapping[str, int], bytes]]
+    ) -> tuple[bytes, list[bytes]]:
+        """Put jobs and their beats through; return the beats that come out, and the tags."""
+        nbytes = self.config.data_bits // 8
+        self._jobs.feed(_pack(self.config.job, values) for values, _ in jobs)
+        stream = b"".join(line for _, line in jobs)
+        self._beats.feed(
+            int.from_bytes(stream[n : n + nbytes], "little") for n in range(0, len(stream), nbytes)
+        )
+        beats = sum(len(line) for values, line in jobs if not values.get("hidden")) // nbytes
+        tags = sum(values["last"] for values, _ in jobs)
+        for _ in range(10 + len(stream) // nbytes):
+            if len(self._texts) == beats and len(self._tags) == tags:
+                break
+            self.model.run(_STEP)
+        else:
+            raise BenchError(f"{len(self._texts)} of {beats} beats came, {len(self._tags)} tags")
+        words, self.cycles = self._texts.take()
+        return (
+            b"".join(word.to_bytes(nbytes, "little") for word in words),
+            [tag.to_bytes(BLOCK_BYTES, "little") for tag in self._tags.take()[0]],
+        )
+
+    def run_any(self, cases: Sequence[Case]) -> list[tuple[bytes, bytes]]:
+        """Put cases through, each under a key of its own; return texts and tags.
+
+        The lane is general, and has beats of 64 bits.
+        """
+        results = []
+        for start in range(0, len(cases), self.config.aes.slots):
+            batch = cases[start : start + self.config.aes.slots]
+            self.load({slot: case.key for slot, case in enumerate(batch)})
+            long = [n for n, case in enumerate(batch) if len(case.nonce) != NONCE_BYTES]
+            jobs = [job for n in long for job in self._parts(n, [(batch[n].nonce, True)], bare=1)]
+            firsts = {n: case.nonce + b"\0\0\0\1" for n, case in enumerate(batch)}
+            firsts |= dict(zip(long, self._through(jobs)[1], strict=True))
+            jobs = []
+            for n, case in enumerate(batch):
+                mask = int.from_bytes(firsts[n][NONCE_BYTES:], "big")
+                jobs += self._parts(
+                    n,
+                    [(case.additional, True), (case.text, False)],
+                    nonce=int.from_bytes(firsts[n][:NONCE_BYTES], "big"),
+                    mask=mask,
+                    counter=(mask + 1) % (1 << 32),
+                    seals=int(case.seals),
+                    additional=len(case.additional),
+                )
+            stream, tags = self._through(jobs)
+            for case, tag in zip(batch, tags, strict=True):
+                length = len(case.text)
+                text, stream = stream[:length], stream[-(-length // BLOCK_BYTES) * BLOCK_BYTES :]
+                results.append((text, tag))
+        return results
+
+    def _parts(
+        self, number: int, texts: Sequence[tuple[bytes, bool]], **values: int
+    ) -> list[tuple[dict[str, int], bytes]]:
+        """Return the jobs of texts, each hidden or not, that are one chunk: of slot ``number``."""
+        room = self.config.burst_beats * self.config.data_bits // 8
+        jobs = []
+        counter = values.pop("counter", 0)
+        for text, hidden in texts if any(text for text, _ in texts) else [(bytes(1), True)]:
+            padded = text.ljust(-(-len(text) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
+            for at in range(0, len(padded), room):
+                line = padded[at : at + room]
+                job = {
+                    **values,
+                    "slot": number,
+                    "context": number % self.config.contexts,
+                    "counter": (counter + at // BLOCK_BYTES) % (1 << 32),
+                    "beats": len(line) // (self.config.data_bits // 8),
+                    "end": 1,
+                    "start": int(not jobs),
+                    "last": 0,
+                    "hidden": int(hidden),
+                    "nbytes": len(texts[-1][0]),
+                }
+                jobs.append((job | ({"seals": 0} if hidden else {}), line))
+        jobs[-1][0]["last"] = 1
+        return jobs
 
     def _job(self, chunk: Chunk, burst: Burst) -> tuple[dict[str, int], bytes, tuple[int, int]]:
         """Return a job, its beats, and where in them it is."""
