@@ -94,7 +94,7 @@ class AggregatedGhash(wiring.Component):
             operand = Signal(BLOCK, name=f"operand_{n}")
             m.d.comb += operand.eq(block ^ Mux(added.first == n, sum_, 0))
             a, b = split(m, f"a_{n}", operand), split(m, f"b_{n}", factor)
-            found = products(m, f"product_{n}", a, b)
+            found = products(m, f"product_{n}", a, b, small=False)
             parts = [x ^ y for x, y in zip(parts, found, strict=True)] if parts else found
         whole = Signal(2 * BLOCK)
         once = folded(whole[BLOCK:])

@@ -141,7 +141,9 @@ class Ghash(wiring.Component):
         ]
         with m.If(taken.power & ~taken.exponent):
             m.d.comb += get_key.addr.eq(one)
-        block, start, key = Signal(BLOCK), Signal(BLOCK), Signal(BLOCK)
+        # Without a reset of its own, that of the register can make the zeros of a block of lengths.
+        block = Signal(BLOCK, reset_less=True)
+        start, key = Signal(BLOCK), Signal(BLOCK)
         item = data.StructLayout(
             {"context": self._context, "chain": 1, "slot": self._slot}
             | dict.fromkeys(("start", "last", "power", "exponent"), 1)
@@ -152,9 +154,10 @@ class Ghash(wiring.Component):
         ]
         added, multiplied, summed, held = stages
         reflected_block = reflected(m, "block", taken.blocks)
+        with m.If(takes | self.wipe):
+            m.d.sync += block.eq(Mux(self.wipe, 0, reflected_block))
         with m.If(takes):
             m.d.sync += [
-                block.eq(reflected_block),
                 key.eq(get_key.data),
                 start.eq(get_sum.data),
                 added.chain.eq(chain),

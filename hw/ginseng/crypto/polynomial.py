@@ -44,9 +44,20 @@ def split(m: Module, name: str, word: Any) -> list[Any]:
     return [factor for side, part in parts for factor in split(m, f"{name}_{side}", part)]
 
 
-def products(m: Module, name: str, a: list[Any], b: list[Any]) -> list[Any]:
-    """Return the product of each factor of `split` with its counterpart."""
-    return [_product(m, f"{name}_{n}", *pair) for n, pair in enumerate(zip(a, b, strict=True))]
+def products(m: Module, name: str, a: list[Any], b: list[Any], *, small: bool = True) -> list[Any]:
+    """Return the product of each factor of `split` with its counterpart.
+
+    If they need not be ``small`` they are sums of shifted words, which simulate faster.
+    """
+    product = _product if small else _shifted
+    return [product(m, f"{name}_{n}", *pair) for n, pair in enumerate(zip(a, b, strict=True))]
+
+
+def _shifted(m: Module, name: str, a: Any, b: Any) -> Any:
+    """Return the product of two short polynomials, a row for each bit of the first."""
+    result = Signal(2 * len(a) - 1, name=name)
+    m.d.comb += result.eq(_sum([(b << n) & bit.replicate(len(result)) for n, bit in enumerate(a)]))
+    return result
 
 
 def _product(m: Module, name: str, a: Any, b: Any) -> Any:
