@@ -146,6 +146,11 @@ class Aes(wiring.Component):
         self.config = config
         self._slot = unsigned((config.slots - 1).bit_length())
         item = data.StructLayout({"block": 128, "slot": self._slot})
+        #: The registers before each stage, column by column: what changes with key and block.
+        self.states: list[list[Any]] = [
+            [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)]
+            for n in range(config.stages)
+        ]
         super().__init__(
             {
                 "i": In(stream.Signature(item)),
@@ -184,9 +189,7 @@ class Aes(wiring.Component):
         # What stands before each stage: a block's columns, its slot, and which pass it is in.
         tag = data.StructLayout({"valid": 1, "slot": self._slot, "turn": range(passes)})
         tags: list[Any] = [Signal(tag, name=f"tag_{n}") for n in range(stages)]
-        states: list[list[Any]] = [
-            [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)] for n in range(stages)
-        ]
+        states = self.states
         results: list[list[Any]] = []
         last_round: list[Any] = []
         for n, (state, (_, get)) in enumerate(zip(states, keys, strict=True)):
