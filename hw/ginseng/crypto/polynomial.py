@@ -66,7 +66,7 @@ def _product(m: Module, name: str, a: Any, b: Any) -> Any:
     sums: list[Any] = []
     for place in range(2 * size - 1):
         terms = [a[n] & b[place - n] for n in range(size) if 0 <= place - n < size]
-        groups = []
+        groups: list[Any] = []
         while len(terms) > _TERMS:
             group, terms = terms[:_TERMS], terms[_TERMS:]
             groups.append(kept(m, f"{name}_{place}_{len(groups)}", _sum(group)))

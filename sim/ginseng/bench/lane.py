@@ -67,8 +67,10 @@ class LaneTop(wiring.Component):  # type: ignore[type-arg]  # ports come from th
         """Wire it up."""
         m = Module()
 
-        m.submodules.expand, m.submodules.lane = expand, lane = self.expand, self.lane
-        port: Any = lane.port
+        expand: Any = self.expand
+        lane: Any = self.lane
+        m.submodules.expand, m.submodules.lane = expand, lane
+        port = lane.port
         wiring.connect(m, wiring.flipped(self.key), expand.i)
         wiring.connect(m, wiring.flipped(self.hash_key), lane.hash_key)
         wiring.connect(m, wiring.flipped(self.job), port.job)
@@ -276,7 +278,7 @@ class LaneModel:
     ) -> list[tuple[dict[str, int], bytes]]:
         """Return the jobs of texts, each hidden or not, that are one chunk: of slot ``number``."""
         room = self.config.burst_beats * self.config.data_bits // 8
-        jobs = []
+        jobs: list[tuple[dict[str, int], bytes]] = []
         counter = values.pop("counter", 0)
         for text, hidden in texts if any(text for text, _ in texts) else [(bytes(1), True)]:
             padded = text.ljust(-(-len(text) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")

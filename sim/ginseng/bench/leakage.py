@@ -56,8 +56,9 @@ class Leakage:
 def toggles(config: AesConfig, key: bytes, blocks: Sequence[bytes]) -> NDArray[np.int64]:
     """Return how many state registers change, ``[block][cycle]``, one block at a time."""
     m = Module()
-    m.submodules.aes = aes = Aes(config)
-    m.submodules.expand = expand = Expand(config)
+    aes: Any = Aes(config)
+    expand: Any = Expand(config)
+    m.submodules.aes, m.submodules.expand = aes, expand
     wiring.connect(m, expand.round_key, aes.round_key)
     states = Cat(Cat(stage) for stage in aes.states)
     samples = np.zeros((len(blocks), config.latency), np.int64)
@@ -79,7 +80,7 @@ def toggles(config: AesConfig, key: bytes, blocks: Sequence[bytes]) -> NDArray[n
                 samples[number, cycle] = (before ^ after).bit_count()
                 before = after
 
-    simulator = Simulator(m)
+    simulator: Any = Simulator(m)
     simulator.add_clock(_PERIOD)
     simulator.add_testbench(feed)
     simulator.run()
