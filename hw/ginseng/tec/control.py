@@ -172,7 +172,7 @@ class Control(wiring.Component):
                 "command": In(stream.Signature(ControlCommand)),
                 "answer_valid": Out(1),
                 "answer": Out(Refusal),
-                "state": Out(State),
+                "state": Out(State, init=State.BOOT),
                 "running": Out(1),
                 "lookup": In(TableLookup(shapes)),
                 "test": In(stream.Signature(data.StructLayout({"bit": bit}))),
