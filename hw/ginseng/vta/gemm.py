@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, lanes_layout
+from ginseng.vta.acc import ALU_LATENCY, Claim, ReadAccess, WriteAccess, lanes_layout
 from ginseng.vta.dot import Dot, dot_latency
 from ginseng.vta.scoreboard import Event
 from ginseng.vta.walk import GEMM_WALK
@@ -50,7 +50,7 @@ class Gemm(wiring.Component):
                 #: Out: the accumulator; never refused.
                 "read": Out(ReadAccess(config)),
                 "write": Out(WriteAccess(config)),
-                #: Out: what is written in three cycles, and in the next.
+                #: Out: what is written in `ALU_LATENCY`, and in the next.
                 "coming": Out(Claim(config)),
                 "next": Out(Claim(config)),
                 #: Out: the last write of an instruction is made.
@@ -127,8 +127,8 @@ class Gemm(wiring.Component):
             m.d.sync += previous.eq(result)
 
         m.d.comb += [
-            self.coming.valid.eq(stages[-3].valid),
-            self.coming.address.eq(stages[-3].dst),
+            self.coming.valid.eq(stages[-ALU_LATENCY].valid),
+            self.coming.address.eq(stages[-ALU_LATENCY].dst),
             self.next.valid.eq(adding.valid),
             self.next.address.eq(adding.dst),
             self.write.enable.eq(result_tag.valid),
