@@ -1,6 +1,5 @@
 """Matrix product of one GEMM step: one input element by one weight element (spec. §6)."""
 
-from itertools import pairwise
 from typing import Any, Final
 
 from amaranth import Cat, Const, Module, Signal, signed
@@ -106,9 +105,9 @@ class Dot(wiring.Component):
                         terms, self._pair(m, valid, name, xs, lows, highs), strict=True
                     ):
                         column.append(term)
-                for column, of_column in zip((j, j + 1), terms, strict=True):
-                    if of_column:
-                        self._sum(m, valid, zero, b, column, of_column)
+                for n, found in enumerate(terms):
+                    if found:
+                        self._sum(m, valid, zero, b, j + n, found)
 
         return m
 
@@ -182,8 +181,7 @@ class Dot(wiring.Component):
         terms: list[tuple[Any, Any]],
     ) -> None:
         """Sum the chains of a column; each adder takes in what one of its terms lacks."""
-        stages = list(pairwise(valid[3:] + [None]))
-        for level, (enable, last) in enumerate(stages):
+        for level, enable in enumerate(valid[3:]):
             sums = []
             for k in range(0, len(terms), 2):
                 (x, lacks), *more = terms[k : k + 2]
@@ -194,7 +192,7 @@ class Dot(wiring.Component):
                 rest = Signal(name=f"lacks_{b}_{j}_{level}_{k}")
                 with m.If(enable):
                     m.d.sync += [total.eq(x), rest.eq(lacks)]
-                if last is None:
+                if enable is valid[-1]:
                     with m.If(zero[-1]):
                         m.d.sync += [total.eq(0), rest.eq(0)]
                 sums.append((total, rest))
