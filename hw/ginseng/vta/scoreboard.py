@@ -81,9 +81,10 @@ class Scoreboard(wiring.Component):
 
     An instruction is ``ready`` once every older one of another unit with which it conflicts is
     complete: one writes accumulators that the other reads or writes, or it loads micro-ops that
-    the other reads. (Or nearly so: of an index the upper bits are compared.) What loads and reads micro-ops in that order must be kept apart outside (a
-    reader is not issued while ``loading``). Of one unit, instructions are assumed to take effect
-    in order. An event counts from the next cycle on.
+    the other reads. Only the upper bits of an index are compared: of what is close, more conflicts.
+    What loads and reads micro-ops in that order must be kept apart outside (a reader is not issued
+    while ``loading``). Of one unit, instructions are assumed to take effect in order. An event
+    counts from the next cycle on.
 
     Parameters
     ----------
