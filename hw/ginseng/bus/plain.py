@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
-from ginseng.bus.plan import Planner, bases_layout
+from ginseng.bus.plan import bases_layout
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.reader import Reader
 from ginseng.bus.shapes import READERS, DmaShapes
@@ -97,7 +97,6 @@ class PlainDma(wiring.Component):
         m = Module()
 
         shapes, bus = self.shapes, self.shapes.bus
-        m.submodules.planner = planner = Planner(shapes)
         readers = [Reader(shapes, client) for client in READERS]
         for reader in readers:
             m.submodules[reader.client.name.lower()] = reader
@@ -109,21 +108,19 @@ class PlainDma(wiring.Component):
         m.submodules.arbiter = arbiter = RoundRobin(address, len(readers))
 
         stop = Signal()
+        taken = {}
         for client, part in zip(Client, [*readers, writer], strict=True):
             port = getattr(self.memory, client.name.lower())
             wanted = port.descriptor.p.transfer if client is Client.STORE else port.descriptor.p
-            wiring.connect(m, planner.o[client], part.plan)
+            taken[client] = port.descriptor.valid & port.descriptor.ready
             m.d.comb += [
-                planner.i[client].p.eq(wanted),
-                planner.i[client].valid.eq(port.descriptor.valid & ~stop),
-                port.descriptor.ready.eq(planner.i[client].ready),
-                planner.room[client].eq(part.room),
-                part.begin.eq(planner.taken[client]),
-                part.empty.eq(planner.empty),
+                part.descriptor.p.eq(wanted),
+                part.descriptor.valid.eq(port.descriptor.valid),
+                port.descriptor.ready.eq(part.descriptor.ready),
+                part.bases.eq(self.bases),
                 part.stop.eq(stop),
                 port.done.eq(part.done),
             ]
-        m.d.comb += planner.bases.eq(self.bases)
 
         opened = Signal(range(bus.outstanding_reads + 1))
         closed = Signal()
@@ -171,7 +168,7 @@ class PlainDma(wiring.Component):
             self.memory.fault | wrong | Cat(part.fault for part in [*readers, writer]).any()
         )
 
-        issued = sum(planner.taken[client] for client in _COUNTED)
+        issued = sum(taken[client] for client in _COUNTED)
         m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
         # Counted a cycle late.
         taken_beats = Signal(range(shapes.burst_beats + 1))
