@@ -1,6 +1,6 @@
 """Cuts runs of bytes into legal bursts."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -65,6 +65,7 @@ class Cut(wiring.Component):
         # Where the run ends: whole beats, and granules of one more.
         stop_beat = Signal.like(beat)
         stop_granule = Signal(range(granules))
+        more = Signal()
         first = Signal(range(granules))
         final = Signal()
         # What a burst may have, and what is left after its first beat, is worked out in the first
@@ -76,14 +77,15 @@ class Cut(wiring.Component):
         last = Signal()
         beats_after = Signal.like(beat)
         m.d.comb += [
-            # The sum has a bit below the others, which carries one beat for the granules.
-            beats_after.eq((Cat(1, stop_beat) + Cat(stop_granule.any(), ~beat)) >> 1),
+            # A bit below the others borrows a beat, unless granules are left after the whole ones.
+            beats_after.eq((Cat(Const(0, 1), stop_beat) - Cat(~more, beat)) >> 1),
+            more.eq(stop_granule.any()),
             last.eq(near & (rest < limit)),
             self.o.valid.eq(busy & measured),
             self.o.p.beat.eq(beat),
             self.o.p.beats.eq(Mux(last, rest + 1, limit)),
             self.o.p.first.eq(first),
-            self.o.p.end.eq(Mux(last & stop_granule.any(), stop_granule, granules)),
+            self.o.p.end.eq(Mux(last & more, stop_granule, granules)),
             self.o.p.final.eq(final & last),
             self.i.ready.eq(~self.fault & (~busy | (measured & self.o.ready & last))),
         ]

@@ -88,6 +88,7 @@ class Rows(wiring.Component):
         number = Signal(16)
         row = Signal(32)
         address = Signal(inside + 1)
+        left = Signal(OFFSET_BITS + 1 if wraps else inside)
         illegal = Signal()
         given = Signal()
 
@@ -108,23 +109,20 @@ class Rows(wiring.Component):
         m.d.comb += [
             self.empty.eq((wanted.rows == 0) | (wanted.row_elements == 0)),
             self.o.p.address.eq(address),
-            self.o.p.nbytes.eq(nbytes),
+            self.o.p.nbytes.eq(left),
             self.o.p.final.eq(merged | (number == wanted.rows)),
-            self.o.p.illegal.eq(illegal | nbytes[inside:].any()),
+            self.o.p.illegal.eq(illegal),
             given.eq(self.o.ready),
         ]
         if wraps:
-            start, left = Signal(OFFSET_BITS), Signal(len(nbytes))
-            room, exceeds = Signal(OFFSET_BITS + 1), Signal()
+            start, room, exceeds = Signal(OFFSET_BITS), Signal(OFFSET_BITS + 1), Signal()
             m.d.comb += [
                 room.eq((1 << OFFSET_BITS) - start),
                 exceeds.eq(left > room),
-                self.o.p.nbytes.eq(Mux(exceeds, room, left)),
-                self.o.p.illegal.eq(illegal),
                 given.eq(self.o.ready & ~exceeds),
             ]
             with m.If(exceeds):
-                m.d.comb += self.o.p.final.eq(0)
+                m.d.comb += [self.o.p.nbytes.eq(room), self.o.p.final.eq(0)]
 
         addend, adds = Signal(32), Signal()
         m.d.comb += addend.eq(wanted.stride)
@@ -162,10 +160,17 @@ class Rows(wiring.Component):
                 m.d.comb += adds.eq(1)
                 m.d.sync += [
                     address.eq(base[:inside] + offset[:inside]),
-                    illegal.eq(~known | ~aligned | base[inside:].any() | offset[inside:].any()),
+                    left.eq(nbytes),
+                    illegal.eq(
+                        ~known
+                        | ~aligned
+                        | base[inside:].any()
+                        | offset[inside:].any()
+                        | nbytes[len(left) :].any()
+                    ),
                 ]
                 if wraps:
-                    m.d.sync += [start.eq(offset), left.eq(nbytes)]
+                    m.d.sync += start.eq(offset)
                 m.next = "Give-Run"
 
             with m.State("Give-Run"):

@@ -86,13 +86,14 @@ class DmaShapes:
         )
 
     def burst(self, client: Client) -> data.StructLayout:
-        """A burst: from which beat on, and its `record`."""
+        """A burst: its first beat, and its `record`."""
         beat = {"beat": self.position_bits - self.log_beat}
         return data.StructLayout(beat | self.record(client).members)
 
     def record(self, client: Client) -> data.StructLayout:
-        """How many beats, and that granules ``first`` of the first to before ``end`` of the last
-        are meant; ``final`` ends its descriptor.
+        """Beats of a burst; from granule ``first`` of the first to before ``end`` of the last.
+
+        The burst marked ``final`` ends its descriptor.
         """
         count = self.granules(client)
         return data.StructLayout(

@@ -12,7 +12,7 @@ from ginseng.bus.flight import Flight
 from ginseng.bus.plan import Rows, bases_layout
 from ginseng.bus.realign import Place
 from ginseng.bus.shapes import DmaShapes
-from ginseng.flow.queue import Queue, Skid
+from ginseng.flow.queue import Latch, Queue, Skid
 from ginseng.isa.transfer import Client, TransferDescriptor
 
 __all__ = ["Writer"]
@@ -52,9 +52,9 @@ class Writer(wiring.Component):
     fault: Signal
     #: Out: no burst is open.
     idle: Signal
-    #: Out: a burst of ``nbytes`` bytes to write is begun.
+    #: Out: a burst is begun, of so many granules to write.
     counted: Signal
-    nbytes: Signal
+    granules: Signal
 
     def __init__(self, shapes: DmaShapes) -> None:
         self.shapes = shapes
@@ -73,7 +73,7 @@ class Writer(wiring.Component):
                 "fault": Out(1),
                 "idle": Out(1),
                 "counted": Out(1),
-                "nbytes": Out(range(shapes.bus.burst_bytes + 1)),
+                "granules": Out(range(shapes.burst_beats * shapes.granules(Client.STORE) + 1)),
             }
         )
 
@@ -95,14 +95,14 @@ class Writer(wiring.Component):
         m.submodules.planned = planned = Queue(burst, depth)
         m.submodules.lengths = lengths = Queue(beats, depth)
         m.submodules.finals = finals = Queue(1, depth)
-        m.submodules.skid_aw = skid_aw = Skid(self.aw.p.shape())
+        m.submodules.address = address = Latch(self.aw.p.shape())
         m.submodules.skid_w = skid_w = Skid(self.w.p.shape())
         m.submodules.flight = flight = Flight()
 
         takes = Signal()
         wiring.connect(m, rows.o, cut.i)
         wiring.connect(m, wiring.flipped(self.beat), place.i)
-        wiring.connect(m, skid_aw.o, wiring.flipped(self.aw))
+        wiring.connect(m, address.o, wiring.flipped(self.aw))
         wiring.connect(m, skid_w.o, wiring.flipped(self.w))
         m.d.comb += [
             rows.i.p.eq(self.descriptor.p),
@@ -142,31 +142,29 @@ class Writer(wiring.Component):
         owed = Signal(range(depth * shapes.burst_beats + 1))
         open_bursts = Signal(range(bus.outstanding_writes + 1))
         need = Signal(range(_GATHER + 1))
+        gathered = Signal()
         begins = Signal()
         sent = Signal()
         m.d.comb += [
             need.eq(Mux(begun.beats < _GATHER, begun.beats, _GATHER)),
             begins.eq(
-                planned.o.valid
-                & ~self.stop
-                & (open_bursts != bus.outstanding_writes)
-                & (buffer.level >= owed + need)
-                & skid_aw.i.ready
+                gathered & ~self.stop & (open_bursts != bus.outstanding_writes) & address.i.ready
             ),
             planned.o.ready.eq(begins),
-            skid_aw.i.valid.eq(begins),
-            skid_aw.i.p.id.eq(client),
-            skid_aw.i.p.address.eq(begun.beat << shapes.log_beat),
-            skid_aw.i.p.length.eq(begun.beats - 1),
+            address.i.valid.eq(begins),
+            address.i.p.id.eq(client),
+            address.i.p.address.eq(begun.beat << shapes.log_beat),
+            address.i.p.length.eq(begun.beats - 1),
             lengths.i.valid.eq(begins),
             lengths.i.p.eq(begun.beats),
             finals.i.valid.eq(begins),
             finals.i.p.eq(begun.final),
             self.counted.eq(begins),
-            self.nbytes.eq(
-                (begun.beats << shapes.log_beat) - (begun.first + (granules - begun.end)) * granule
-            ),
+            self.granules.eq(begun.beats * granules - (begun.first + (granules - begun.end))),
         ]
+
+        # Seen a cycle late: what was there stays until the next burst begins.
+        m.d.sync += gathered.eq(planned.o.valid & (buffer.level >= owed + need) & ~begins)
 
         # Data of begun bursts. After a stop, what is owed is sent without strobes.
         count = Signal(range(shapes.burst_beats))
