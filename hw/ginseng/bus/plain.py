@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
-from ginseng.bus.plan import Planner, bases_layout
+from ginseng.bus.plan import bases_layout
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.reader import Reader
 from ginseng.bus.shapes import READERS, DmaShapes
@@ -31,7 +31,7 @@ class PlainDma(wiring.Component):
     4 KiB. Up to `BusConfig.outstanding_reads` and ``outstanding_writes`` bursts are open; reads are
     granted round-robin per burst, and only when the client's own buffer has room, so no client
     waits for another's sink. A descriptor is taken while earlier ones are in flight; from
-    descriptor to address pass eleven cycles where nothing is in the way, from data to beat three.
+    descriptor to address pass nine cycles where nothing is in the way, from data to beat three.
 
     A response other than OKAY, data or responses that nobody asked for, a wrong ``last``, an
     access outside the window of `BusConfig`, an unknown memory type and a base register that is
@@ -58,8 +58,8 @@ class PlainDma(wiring.Component):
     halt: Signal
     #: Out: no burst is open.
     idle: Signal
-    #: Out: increments of this cycle, of at most `event_limits`: the counters below, and the shares
-    #: of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
+    #: Out: increments of this cycle in `event_units`, of at most `event_limits`: the counters below,
+    #: and the shares of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
     events: data.View
     #: Out: whole beats asked for, in bytes. A build with `ginseng.soc.counters` leaves these open.
     read_bytes: Signal
@@ -74,9 +74,16 @@ class PlainDma(wiring.Component):
         shares = [
             f"{client.name.lower()}_{what}" for client in READERS for what in ("bytes", "bursts")
         ]
+        #: Bytes that an increment of one means.
+        self.event_units = {
+            name: self.shapes.granule(Client.STORE) if name == "write_bytes" else bus.beat_bytes
+            for name in (*COUNTERS, *shares)
+            if name.endswith("bytes")
+        }
         #: Greatest increment of each counter in a cycle.
         self.event_limits = {
-            name: bus.burst_bytes if name.endswith("bytes") else 1 for name in (*COUNTERS, *shares)
+            name: bus.burst_bytes // self.event_units[name] if name in self.event_units else 1
+            for name in (*COUNTERS, *shares)
         }
         super().__init__(
             {
@@ -97,7 +104,6 @@ class PlainDma(wiring.Component):
         m = Module()
 
         shapes, bus = self.shapes, self.shapes.bus
-        m.submodules.planner = planner = Planner(shapes)
         readers = [Reader(shapes, client) for client in READERS]
         for reader in readers:
             m.submodules[reader.client.name.lower()] = reader
@@ -109,21 +115,19 @@ class PlainDma(wiring.Component):
         m.submodules.arbiter = arbiter = RoundRobin(address, len(readers))
 
         stop = Signal()
+        taken = {}
         for client, part in zip(Client, [*readers, writer], strict=True):
             port = getattr(self.memory, client.name.lower())
             wanted = port.descriptor.p.transfer if client is Client.STORE else port.descriptor.p
-            wiring.connect(m, planner.o[client], part.plan)
+            taken[client] = port.descriptor.valid & port.descriptor.ready
             m.d.comb += [
-                planner.i[client].p.eq(wanted),
-                planner.i[client].valid.eq(port.descriptor.valid & ~stop),
-                port.descriptor.ready.eq(planner.i[client].ready),
-                planner.room[client].eq(part.room),
-                part.begin.eq(planner.taken[client]),
-                part.empty.eq(planner.empty),
+                part.descriptor.p.eq(wanted),
+                part.descriptor.valid.eq(port.descriptor.valid),
+                port.descriptor.ready.eq(part.descriptor.ready),
+                part.bases.eq(self.bases),
                 part.stop.eq(stop),
                 port.done.eq(part.done),
             ]
-        m.d.comb += planner.bases.eq(self.bases)
 
         opened = Signal(range(bus.outstanding_reads + 1))
         closed = Signal()
@@ -171,13 +175,13 @@ class PlainDma(wiring.Component):
             self.memory.fault | wrong | Cat(part.fault for part in [*readers, writer]).any()
         )
 
-        issued = sum(planner.taken[client] for client in _COUNTED)
+        issued = sum(taken[client] for client in _COUNTED)
         m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
         # Counted a cycle late.
         taken_beats = Signal(range(shapes.burst_beats + 1))
         read_beats, read_burst = Signal.like(taken_beats), Signal()
         reader_of_burst = Signal(range(len(readers)))
-        written, write_burst = Signal.like(writer.nbytes), Signal()
+        written, write_burst = Signal.like(writer.granules), Signal()
         for n in range(len(readers)):
             with m.If(arbiter.i[n].ready):
                 m.d.comb += taken_beats.eq(arbiter.i[n].p.beats)
@@ -185,25 +189,28 @@ class PlainDma(wiring.Component):
         m.d.sync += [
             read_beats.eq(taken_beats),
             read_burst.eq(arbiter.taken),
-            written.eq(writer.nbytes),
+            written.eq(writer.granules),
             write_burst.eq(writer.counted),
         ]
         events = self.events
         with m.If(read_burst):
             m.d.comb += [
-                events.read_bytes.eq(read_beats << shapes.log_beat),
+                events.read_bytes.eq(read_beats),
                 events.read_bursts.eq(1),
             ]
             for n, client in enumerate(READERS):
                 with m.If(reader_of_burst == n):
                     m.d.comb += [
-                        events[f"{client.name.lower()}_bytes"].eq(read_beats << shapes.log_beat),
+                        events[f"{client.name.lower()}_bytes"].eq(read_beats),
                         events[f"{client.name.lower()}_bursts"].eq(1),
                     ]
         with m.If(write_burst):
             m.d.comb += [events.write_bytes.eq(written), events.write_bursts.eq(1)]
         m.d.sync += [
-            getattr(self, name).eq(getattr(self, name) + events[name]) for name in COUNTERS
+            getattr(self, name).eq(
+                getattr(self, name) + events[name] * self.event_units.get(name, 1)
+            )
+            for name in COUNTERS
         ]
         with m.If(self.clear):
             m.d.sync += [getattr(self, name).eq(0) for name in COUNTERS]
