@@ -58,8 +58,8 @@ class PlainDma(wiring.Component):
     halt: Signal
     #: Out: no burst is open.
     idle: Signal
-    #: Out: increments of this cycle in `event_units`, of at most `event_limits`: the counters below,
-    #: and the shares of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
+    #: Out: increments of this cycle in `event_units`, at most `event_limits`: of the counters below
+    #: and of the shares of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
     events: data.View
     #: Out: whole beats asked for, in bytes. A build with `ginseng.soc.counters` leaves these open.
     read_bytes: Signal
