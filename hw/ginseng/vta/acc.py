@@ -135,6 +135,7 @@ class Accumulators(wiring.Component):
         readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
         gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
         outputs = []
+        grants: list[list[Any]] = [[] for _ in readers]
         m.d.comb += [gemm.grant.eq(1), alu.grant.eq(1)]
         for n in range(count):
             contents: Any = memory.Memory(
@@ -152,7 +153,9 @@ class Accumulators(wiring.Component):
             m.d.comb += read.en.eq(Cat(wants).any())
             for k, (port, wanted) in enumerate(zip(readers, wants, strict=True)):
                 with m.If(wanted) if k == 0 else m.Elif(wanted):
-                    m.d.comb += [read.addr.eq(port.address[row]), port.grant.eq(1)]
+                    m.d.comb += read.addr.eq(port.address[row])
+                # Apart, so that a reader may wait for the grant of a more urgent one.
+                grants[k].append(wanted & ~Cat(wants[:k]).any())
 
             of_gemm = Signal(name=f"of_gemm_{n}")
             of_alu = Signal(name=f"of_alu_{n}")
@@ -175,6 +178,7 @@ class Accumulators(wiring.Component):
 
         # Registered selects and an OR: with what the reader does next, that is one lookup table.
         for k, port in enumerate(readers):
+            m.d.comb += port.grant.eq(Cat(grants[k]).any())
             chosen = Signal(count, name=f"chosen_{k}")
             m.d.sync += chosen.eq(Mux(port.enable & port.grant, 1 << bank(port.address), 0))
             masked = [o & c.replicate(width) for o, c in zip(outputs, chosen, strict=True)]
