@@ -11,15 +11,14 @@ from ginseng.bus.plan import bases_layout
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.reader import Reader
 from ginseng.bus.shapes import READERS, DmaShapes
+from ginseng.bus.traffic import COUNTERS, Traffic
 from ginseng.bus.writer import Writer
 from ginseng.flow.arbiter import RoundRobin
 from ginseng.isa.config import BusConfig, CoreConfig
 from ginseng.isa.transfer import Client
 
-__all__ = ["COUNTERS", "PlainDma"]
+__all__ = ["PlainDma"]
 
-#: What the DMA counts; names as in the register map.
-COUNTERS = ("read_bytes", "write_bytes", "read_bursts", "write_bursts")
 _COUNTED = (Client.COMPUTE, Client.INP, Client.WGT)
 
 
@@ -71,20 +70,9 @@ class PlainDma(wiring.Component):
 
     def __init__(self, core: CoreConfig, bus: BusConfig) -> None:
         self.shapes = DmaShapes(core, bus)
-        shares = [
-            f"{client.name.lower()}_{what}" for client in READERS for what in ("bytes", "bursts")
-        ]
-        #: Bytes that an increment of one means.
-        self.event_units = {
-            name: self.shapes.granule(Client.STORE) if name == "write_bytes" else bus.beat_bytes
-            for name in (*COUNTERS, *shares)
-            if name.endswith("bytes")
-        }
-        #: Greatest increment of each counter in a cycle.
-        self.event_limits = {
-            name: bus.burst_bytes // self.event_units[name] if name in self.event_units else 1
-            for name in (*COUNTERS, *shares)
-        }
+        traffic = Traffic(bus, self.shapes.granule(Client.STORE))
+        #: As of `Traffic`.
+        self.event_units, self.event_limits = traffic.units, traffic.limits
         super().__init__(
             {
                 "memory": In(MemorySignature(bus)),
@@ -93,9 +81,7 @@ class PlainDma(wiring.Component):
                 "clear": In(1),
                 "halt": In(1),
                 "idle": Out(1),
-                "events": Out(
-                    data.StructLayout({k: v.bit_length() for k, v in self.event_limits.items()})
-                ),
+                "events": Out(traffic.layout),
                 **{name: Out(64) for name in COUNTERS},
             }
         )
@@ -177,35 +163,21 @@ class PlainDma(wiring.Component):
 
         issued = sum(taken[client] for client in _COUNTED)
         m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
-        # Counted a cycle late.
-        taken_beats = Signal(range(shapes.burst_beats + 1))
-        read_beats, read_burst = Signal.like(taken_beats), Signal()
-        reader_of_burst = Signal(range(len(readers)))
-        written, write_burst = Signal.like(writer.granules), Signal()
-        for n in range(len(readers)):
-            with m.If(arbiter.i[n].ready):
-                m.d.comb += taken_beats.eq(arbiter.i[n].p.beats)
-                m.d.sync += reader_of_burst.eq(n)
-        m.d.sync += [
-            read_beats.eq(taken_beats),
-            read_burst.eq(arbiter.taken),
-            written.eq(writer.granules),
-            write_burst.eq(writer.counted),
+        granule = shapes.granule(Client.STORE)
+        m.submodules.traffic = traffic = Traffic(bus, granule)
+        m.d.comb += [
+            traffic.read.eq(arbiter.taken),
+            traffic.write.eq(writer.counted),
+            traffic.granules.eq(writer.granules),
+            self.events.eq(traffic.events),
         ]
+        for n, reader in enumerate(readers):
+            with m.If(arbiter.i[n].ready):
+                m.d.comb += [
+                    traffic.client.eq(reader.client),
+                    traffic.beats.eq(arbiter.i[n].p.beats),
+                ]
         events = self.events
-        with m.If(read_burst):
-            m.d.comb += [
-                events.read_bytes.eq(read_beats),
-                events.read_bursts.eq(1),
-            ]
-            for n, client in enumerate(READERS):
-                with m.If(reader_of_burst == n):
-                    m.d.comb += [
-                        events[f"{client.name.lower()}_bytes"].eq(read_beats),
-                        events[f"{client.name.lower()}_bursts"].eq(1),
-                    ]
-        with m.If(write_burst):
-            m.d.comb += [events.write_bytes.eq(written), events.write_bursts.eq(1)]
         m.d.sync += [
             getattr(self, name).eq(
                 getattr(self, name) + events[name] * self.event_units.get(name, 1)

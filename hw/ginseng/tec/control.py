@@ -264,10 +264,9 @@ class Control(wiring.Component):
             m.next = "Answer"
 
         with m.FSM():
-            with m.State("Boot"):
-                with m.If(self.wiped):
-                    m.d.sync += state.eq(State.IDLE)
-                    m.next = "Idle"
+            with m.State("Boot"), m.If(self.wiped):
+                m.d.sync += state.eq(State.IDLE)
+                m.next = "Idle"
 
             with m.State("Idle"):
                 m.d.comb += self.command.ready.eq(~halted)
@@ -278,41 +277,36 @@ class Control(wiring.Component):
             with m.State("Judge"):
                 answer(Refusal.WRONG_STATE)
                 with m.Switch(held.op):
-                    with m.Case(ControlOp.BEGIN):
-                        with m.If(state == State.IDLE):
-                            answer(Refusal.NONE)
-                            with m.If(~held.check):
-                                m.d.comb += keys.load.eq(1)
-                                m.next = "Await-Key"
-                    with m.Case(ControlOp.SLOT):
-                        with m.If(config):
-                            answer(keys.declare_refusal)
-                            m.d.comb += keys.declare.eq(
-                                (keys.declare_refusal == Refusal.NONE) & ~held.check
-                            )
+                    with m.Case(ControlOp.BEGIN), m.If(state == State.IDLE):
+                        answer(Refusal.NONE)
+                        with m.If(~held.check):
+                            m.d.comb += keys.load.eq(1)
+                            m.next = "Await-Key"
+                    with m.Case(ControlOp.SLOT), m.If(config):
+                        answer(keys.declare_refusal)
+                        m.d.comb += keys.declare.eq(
+                            (keys.declare_refusal == Refusal.NONE) & ~held.check
+                        )
                     # SEC: TEC.TABLE_LOCKED
-                    with m.Case(ControlOp.ROW, ControlOp.LOCK):
-                        with m.If(config):
-                            m.d.comb += table.start.eq(1)
-                            m.next = "Await-Table"
-                    with m.Case(ControlOp.KEY):
-                        with m.If(locked):
-                            answer(keys.load_refusal)
-                            with m.If((keys.load_refusal == Refusal.NONE) & ~held.check):
-                                m.d.comb += keys.load.eq(1)
-                                m.next = "Await-Key"
+                    with m.Case(ControlOp.ROW, ControlOp.LOCK), m.If(config):
+                        m.d.comb += table.start.eq(1)
+                        m.next = "Await-Table"
+                    with m.Case(ControlOp.KEY), m.If(locked):
+                        answer(keys.load_refusal)
+                        with m.If((keys.load_refusal == Refusal.NONE) & ~held.check):
+                            m.d.comb += keys.load.eq(1)
+                            m.next = "Await-Key"
                     with m.Case(ControlOp.IMPORT):
                         answer(Refusal.IMPORT_ROW)
                         with m.If(config | locked):
                             m.d.comb += table.start.eq(1)
                             m.next = "Await-Table"
-                    with m.Case(ControlOp.RUN):
-                        with m.If(locked):
-                            # SEC: TEC.UNLOADED_SLOT
-                            answer(Refusal.RUN_KEY)
-                            with m.If(keys.complete):
-                                m.d.comb += table.start.eq(1)
-                                m.next = "Await-Table"
+                    with m.Case(ControlOp.RUN), m.If(locked):
+                        # SEC: TEC.UNLOADED_SLOT
+                        answer(Refusal.RUN_KEY)
+                        with m.If(keys.complete):
+                            m.d.comb += table.start.eq(1)
+                            m.next = "Await-Table"
                     with m.Case(ControlOp.FINISH):
                         with m.If(self.running & held.check):
                             answer(Refusal.NONE)
@@ -326,31 +320,26 @@ class Control(wiring.Component):
                             m.d.comb += self.fault.eq(1)
                             m.next = "Halt"
 
-            with m.State("Await-Key"):
-                with m.If(keys.loaded):
-                    answer(Refusal.NONE)
-                    with m.If(held.op == ControlOp.BEGIN):
-                        m.d.comb += table.begin.eq(1)
-                        m.d.sync += state.eq(State.CONFIG)
+            with m.State("Await-Key"), m.If(keys.loaded):
+                answer(Refusal.NONE)
+                with m.If(held.op == ControlOp.BEGIN):
+                    m.d.comb += table.begin.eq(1)
+                    m.d.sync += state.eq(State.CONFIG)
 
-            with m.State("Await-Table"):
-                with m.If(table.done):
-                    answer(table.refusal)
-                    with m.If(table.refusal == Refusal.NONE):
-                        with m.Switch(held.op):
-                            with m.Case(ControlOp.ROW):
-                                m.d.comb += keys.named.eq(~held.check)
-                            with m.Case(ControlOp.LOCK):
-                                with m.If(~held.check):
-                                    m.d.sync += state.eq(State.LOCKED)
-                            with m.Case(ControlOp.IMPORT):
-                                with m.If(table.sealed & ~keys.asked_loaded):
-                                    answer(Refusal.IMPORT_KEY)
-                                with m.Elif(~held.check):
-                                    m.next = "Count-Epoch"
-                            with m.Default():
-                                with m.If(~held.check):
-                                    m.next = "Count-Epoch"
+            with m.State("Await-Table"), m.If(table.done):
+                answer(table.refusal)
+                with m.If(table.refusal == Refusal.NONE), m.Switch(held.op):
+                    with m.Case(ControlOp.ROW):
+                        m.d.comb += keys.named.eq(~held.check)
+                    with m.Case(ControlOp.LOCK), m.If(~held.check):
+                        m.d.sync += state.eq(State.LOCKED)
+                    with m.Case(ControlOp.IMPORT):
+                        with m.If(table.sealed & ~keys.asked_loaded):
+                            answer(Refusal.IMPORT_KEY)
+                        with m.Elif(~held.check):
+                            m.next = "Count-Epoch"
+                    with m.Default(), m.If(~held.check):
+                        m.next = "Count-Epoch"
 
             with m.State("Count-Epoch"):
                 m.d.sync += [epoch.eq(epoch + 1), second.eq(1)]
@@ -378,16 +367,14 @@ class Control(wiring.Component):
                 m.d.comb += table.start.eq(1)
                 m.next = "Await-Versions"
 
-            with m.State("Await-Versions"):
-                with m.If(table.done):
-                    answer(Refusal.NONE)
-                    with m.If(held.op == ControlOp.RUN):
-                        m.d.sync += state.eq(State.RUN)
+            with m.State("Await-Versions"), m.If(table.done):
+                answer(Refusal.NONE)
+                with m.If(held.op == ControlOp.RUN):
+                    m.d.sync += state.eq(State.RUN)
 
-            with m.State("Await-Clear"):
-                with m.If(bitmap.clean):
-                    m.d.sync += state.eq(State.LOCKED)
-                    answer(Refusal.NONE)
+            with m.State("Await-Clear"), m.If(bitmap.clean):
+                m.d.sync += state.eq(State.LOCKED)
+                answer(Refusal.NONE)
 
             with m.State("Answer"):
                 m.d.comb += [self.answer_valid.eq(~halted), forget.eq(1)]

@@ -9,10 +9,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ginseng.bus.axi import AxiSignature
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.shapes import READERS
-from ginseng.bus.traffic import TrafficEvents, traffic_limits
+from ginseng.bus.traffic import Traffic
 from ginseng.crypto.lane import Lane
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.mailbox import Refusal, State
+from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.control import Control, ControlCommand, Limits
 from ginseng.tec.importer import Importer
@@ -22,8 +23,10 @@ from ginseng.tec.shapes import MeasuredItem, TecShapes
 from ginseng.tec.share import LaneShare
 from ginseng.tec.write import WritePath
 
-__all__ = ["Tec"]
+__all__ = ["LANE_COUNTERS", "Tec"]
 
+#: Cycles in which a lane's AES, and its GHASH, take a block.
+LANE_COUNTERS: Final = ("aes_busy", "ghash_busy")
 #: Of a tensor's handle, in a nonce.
 _HANDLE_BITS: Final = 12
 
@@ -76,7 +79,10 @@ class Tec(wiring.Component):
         self.shapes: Final = TecShapes(config)
         self.limits: Final = limits
         bus = config.bus
-        self.event_limits: Final = traffic_limits(bus) | {"aes_busy": 1, "ghash_busy": 1}
+        traffic = Traffic(bus, GRANULE)
+        #: What an increment of one means, and the greatest in a cycle.
+        self.event_units: Final = traffic.units
+        self.event_limits: Final = traffic.limits | dict.fromkeys(LANE_COUNTERS, 1)
         super().__init__(
             {
                 "memory": In(MemorySignature(bus)),
@@ -121,6 +127,7 @@ class Tec(wiring.Component):
         connect(m, planner.lookup, control.lookup)
         connect(m, reads.test, control.test)
         connect(m, writes.chunk_begin, control.begin)
+        connect(m, writes.measure, flipped(self.measured))
         connect(m, planner.read, reads.plan)
         connect(m, reads.ar, flipped(self.axi.ar))
         connect(m, flipped(self.axi.r), reads.r)
@@ -170,7 +177,8 @@ class Tec(wiring.Component):
             again.eq(self.wiped & ~self.fatal),
         ]
         m.d.sync += stopped.eq(stop)
-        with m.If(self.halt | Cat(part.fault for part in parts).any()):
+        faults = (part.fault for part in (control, planner, reads, writes))
+        with m.If(self.halt | Cat(faults).any()):
             m.d.sync += self.fatal.eq(1)
         with m.If(self.wipe):
             m.d.sync += ending.eq(1)
@@ -180,13 +188,13 @@ class Tec(wiring.Component):
         with m.If(self.fatal):
             m.d.comb += self.state.eq(State.FATAL)
 
-        m.submodules.traffic = traffic = TrafficEvents(shapes.config.bus)
+        m.submodules.traffic = traffic = Traffic(shapes.config.bus, GRANULE)
         m.d.comb += [
             traffic.read.eq(reads.asked.valid),
             traffic.client.eq(reads.asked.client),
             traffic.beats.eq(reads.asked.beats),
             traffic.write.eq(writes.counted),
-            traffic.nbytes.eq(writes.nbytes),
+            traffic.granules.eq(writes.nbytes >> (GRANULE - 1).bit_length()),
             *(self.events[name].eq(traffic.events[name]) for name in traffic.limits),
             self.events.aes_busy.eq(Cat(lane.busy_aes for lane in lanes).any()),
             self.events.ghash_busy.eq(Cat(lane.busy_ghash for lane in lanes).any()),
@@ -281,12 +289,3 @@ class Tec(wiring.Component):
         with m.If(order.valid):
             m.d.comb += writes.plan.p.eq(place)
         m.d.sync += given.eq(order.valid & ~importer.done & (given | writes.plan.ready))
-        # Imports and runs exclude each other, and so do what is measured of them.
-        connect(m, writes.measure, flipped(self.measured))
-        m.d.comb += importer.measure.ready.eq(self.measured.ready)
-        with m.If(order.valid):
-            m.d.comb += [
-                self.measured.valid.eq(importer.measure.valid),
-                self.measured.p.eq(importer.measure.p),
-                writes.measure.ready.eq(0),
-            ]

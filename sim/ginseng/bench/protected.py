@@ -20,9 +20,8 @@ from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.mailbox import Refusal, State
-from ginseng.isa.registers import COUNTERS
 from ginseng.isa.table import TENSOR_ROW, SlotUse
-from ginseng.soc.protected import Protected
+from ginseng.soc.protected import COUNTED, Protected
 from ginseng.tec.control import ControlCommand, ControlOp
 from ginseng.tec.shapes import MeasuredItem
 
@@ -95,8 +94,8 @@ class GatesTec:
 
     def counter(self, name: str) -> int:
         """Return what a counter of the register map counted in the last run."""
-        self._model.set("counter", COUNTERS.index(name))
-        self._model.run(1)
+        self._model.set("counter", COUNTED.index(name))
+        self._model.run(_STEP, until=("counter_current",))
         return self._model.get("counter_value")
 
     def begin(self, k_mem: bytes) -> None:
@@ -128,9 +127,7 @@ class GatesTec:
 
     def check_import(self, handle: int, source: int, source_tags: int) -> Refusal:
         """Say whether an import would be taken."""
-        return self._ask(
-            ControlOp.IMPORT, check=1, handle=handle, row=_places(source, source_tags)
-        )
+        return self._ask(ControlOp.IMPORT, check=1, handle=handle, row=_places(source, source_tags))
 
     def import_plain(self, handle: int, source: int) -> bytes:
         """Import plain bytes; return them as they were measured."""

@@ -121,9 +121,7 @@ class Pair:
 
     def key(self):
         slot, key = self.rng.choice([*range(9), *self.uses]), self.rng.randbytes(16)
-        answer = self.both(
-            ControlOp.KEY, lambda: self.tec.load_key(slot, key), slot=slot, row=key
-        )
+        answer = self.both(ControlOp.KEY, lambda: self.tec.load_key(slot, key), slot=slot, row=key)
         if answer is Refusal.NONE:
             self.keys[slot] = key
 
