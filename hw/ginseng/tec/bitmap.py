@@ -29,7 +29,7 @@ class Bitmap(wiring.Component):
     Notes
     -----
     *Guarantees.* A chunk that was begun once is not fresh again before a clearing. A chunk is
-    readable only if it was begun and finished since the last clearing.
+    readable only if it was begun and finished since the last clearing, and not during one.
 
     """
 
@@ -69,6 +69,8 @@ class Bitmap(wiring.Component):
             }
         )
 
+        self.words: Final = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
+
     @staticmethod
     def transfer_ports(bits: int) -> dict[str, Any]:
         """Return the ports that serve transfers."""
@@ -86,9 +88,9 @@ class Bitmap(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        depth = -(-self.bits // _WORD)
+        depth = self.words.depth
         select = _WORD.bit_length() - 1
-        m.submodules.words = words = memory.Memory(shape=_WORD, depth=depth, init=[])
+        m.submodules.words = words = memory.Memory(self.words)
         tests, begins = words.read_port(), words.read_port()
         # Reading for a begin and writing take turns at one address: one port of a block RAM.
         write = words.write_port()
@@ -133,15 +135,16 @@ class Bitmap(wiring.Component):
             self.begin_export.eq(export),
         ]
 
-        tested, tests_now = Signal(range(self.bits)), Signal()
+        tested, tests_now, usable = Signal(range(self.bits)), Signal(), Signal()
         open_ = Cat(w & (bit == tested) for w, bit in zip(waiting, listed, strict=True)).any()
         written = tests.data.bit_select(tested[:select], 1)
         m.d.comb += [tests.addr.eq(self.test.p.bit[select:]), self.test.ready.eq(1)]
         m.d.sync += [
             tested.eq(self.test.p.bit),
             tests_now.eq(self.test.valid),
+            usable.eq(~sweeps),
             self.test_valid.eq(tests_now),
-            self.test_readable.eq(written & ~open_),
+            self.test_readable.eq(written & ~open_ & usable),
         ]
 
         dirty = Signal()

@@ -115,6 +115,11 @@ class KeySlots(wiring.Component):
             }
         )
 
+        #: Blocks that may still be encrypted under each.
+        self.left: Final = memory.MemoryData(
+            shape=limits.blocks.bit_length(), depth=KEY_SLOTS, init=[]
+        )
+
     @staticmethod
     def transfer_ports(shapes: TecShapes) -> dict[str, Any]:
         """Return the ports that serve transfers, and those to the lanes."""
@@ -133,7 +138,7 @@ class KeySlots(wiring.Component):
 
         m.submodules.expand = expand = Expand(_aes(self.key_bits))
         bits = self.limits.blocks.bit_length()
-        m.submodules.left = left = memory.Memory(shape=bits, depth=KEY_SLOTS, init=[])
+        m.submodules.left = left = memory.Memory(self.left)
         read, write = left.read_port(domain="comb"), left.write_port()
         wiring.connect(m, expand.round_key, wiring.flipped(self.round_key))
 

@@ -121,15 +121,9 @@ class Table(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
-        m = Module()
-
-        tec, bus = self.shapes.tec, self.shapes.config.bus
-        granule, unit = log2(GRANULE), log2(BASE_ALIGNMENT)
-        position, bits = self.shapes.position_bits, len(self.free)
-
         # What a row says for ever, and what changes; bytes in their units. Both are read and
         # written at one address, so that a bit of 64 entries takes one LUT.
+        granule, unit = log2(GRANULE), log2(BASE_ALIGNMENT)
         kept = data.StructLayout(
             {
                 "domain": 3,
@@ -137,18 +131,28 @@ class Table(wiring.Component):
                 "measured": 1,
                 "source": 1,
                 "slot": range(KEY_SLOTS),
-                "base": position - unit,
-                "tag_base": position - unit,
-                "length": self.shapes.index_bits,
-                "chunk": self.shapes.chunk_bits - granule,
-                "chunks": self.shapes.index_bits,
-                "first_bit": range(tec.bitmap_bits),
+                "base": shapes.position_bits - unit,
+                "tag_base": shapes.position_bits - unit,
+                "length": shapes.index_bits,
+                "chunk": shapes.chunk_bits - granule,
+                "chunks": shapes.index_bits,
+                "first_bit": range(shapes.tec.bitmap_bits),
             }
         )
         placed = data.StructLayout({"valid": 1, "placed": 1, "version": 48})
-        depth = tec.table_entries
-        m.submodules.rows = rows = memory.Memory(shape=kept, depth=depth, init=[])
-        m.submodules.versions = versions = memory.Memory(shape=placed, depth=depth, init=[])
+        depth = shapes.tec.table_entries
+        self.rows: Final = memory.MemoryData(shape=kept, depth=depth, init=[])
+        self.versions: Final = memory.MemoryData(shape=placed, depth=depth, init=[])
+
+    def elaborate(self, platform):
+        m = Module()
+
+        tec, bus = self.shapes.tec, self.shapes.config.bus
+        granule, unit = log2(GRANULE), log2(BASE_ALIGNMENT)
+        position, bits = self.shapes.position_bits, len(self.free)
+
+        m.submodules.rows = rows = memory.Memory(self.rows)
+        m.submodules.versions = versions = memory.Memory(self.versions)
         row_port, row_write = rows.read_port(domain="comb"), rows.write_port()
         version_port, version_write = versions.read_port(domain="comb"), versions.write_port()
         m.submodules.rules = rules = RowRules()
@@ -157,7 +161,7 @@ class Table(wiring.Component):
         row, there, now = self.row, row_port.data, version_port.data
         base, tag_base = Signal.like(row.base), Signal.like(row.tag_base)
         index, by_index = Signal(tec.handle_bits), Signal()
-        last = index == depth - 1
+        last = index == tec.table_entries - 1
         known = ~self.handle[tec.handle_bits :].any()
         found = known & now.valid
         plain = there.source == Source.PLAIN.value

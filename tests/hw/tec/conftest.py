@@ -66,13 +66,16 @@ class Gates:
     def command(self, op, *, row=b"", imports=None, **fields):
         """Return the refusal, or None if there was a fault.
 
-        ``imports`` gets what the import port says, when an import is to be done.
+        ``imports`` gets what the import port says, when an import is to be done, and returns
+        whether it could be.
         """
         self.put("command", op=op.value, row=int.from_bytes(row, "little"), **fields)
         self.model.run(LONG, until=["answer_valid", "fault", "importing__valid"])
         if self.model.get("importing__valid"):
             said = {name: self.model.get(f"importing__{name}") for name in self.importing}
-            imports(said | {"entry": self.entry("importing__entry")})
+            if not imports(said | {"entry": self.entry("importing__entry")}):
+                assert self.state is State.FATAL
+                return None
             self.pulse("importing__done")
             self.model.run(LONG, until=["answer_valid", "fault"])
         if self.model.get("fault"):
