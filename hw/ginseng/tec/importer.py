@@ -83,19 +83,26 @@ class Importer(wiring.Component):
 
         # Rows of one chunk, or of one tag; a tag is asked for once its chunk was.
         tag = Signal()
+        position = Signal(self.shapes.position_bits)
         index = Signal.like(chunk.p.index)
         m.d.comb += [
             plan.raw.eq(1),
             plan.base.eq(Mux(tag, source.tags, source.source)),
-            plan.position.eq(Mux(tag, index * TAG_BYTES, chunk.p.position)),
+            plan.position.eq(Mux(tag, index * TAG_BYTES, position)),
             plan.row_bytes.eq(Mux(tag, TAG_BYTES, chunk.p.nbytes)),
             plan.rows.eq(1),
             self.plan.valid.eq((tag | chunk.valid) & ~self.stop),
             chunk.ready.eq(self.plan.ready & ~tag & ~self.stop),
         ]
         with m.If(chunk.valid & chunk.ready):
-            m.d.sync += [tag.eq(source.sealed), index.eq(chunk.p.index)]
+            m.d.sync += [
+                tag.eq(source.sealed),
+                position.eq(position + chunk.p.nbytes),
+                index.eq(chunk.p.index),
+            ]
         with m.Elif(self.plan.ready & ~self.stop):
             m.d.sync += tag.eq(0)
+        with m.If(~self.i.valid):
+            m.d.sync += position.eq(0)
 
         return m

@@ -120,6 +120,7 @@ class Intake(wiring.Component):
         else:
             m.d.comb += [
                 comes.eq(offered),
+                # A tag's too.
                 piece.data.eq(dense),
                 piece.end.eq(1),
                 dense_ready.eq(takes),
@@ -136,12 +137,13 @@ class Intake(wiring.Component):
             self.tap.valid.eq((filling & comes & buffer.i.ready) | (tagging & self.source.valid)),
             self.tap.p.eq(piece),
         ]
-        with m.If(tagging):
-            m.d.comb += [
-                self.tap.p.data.eq(self.source.p),
-                self.tap.p.first.eq(0),
-                self.tap.p.end.eq(1),
-            ]
+        if shapes.granules > 1:
+            with m.If(tagging):
+                m.d.comb += [
+                    self.tap.p.data.eq(self.source.p),
+                    self.tap.p.first.eq(0),
+                    self.tap.p.end.eq(1),
+                ]
         # SEC: TEC.ZEROIZE -- zeros go through all of the buffer.
         with m.If(~self.stop):
             m.d.comb += buffer.i.p.eq(Mux(self.opens, self.o_data, piece.data))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,8 +18,6 @@ BURST_LIMIT: Final = 64
 _LOG: Final = (GRANULE - 1).bit_length()
 #: Counter of a chunk's first block.
 _FIRST_COUNTER: Final = 2
-#: Of a handle in a nonce's prefix.
-_HANDLE_AT: Final = 48
 
 
 def segment_layout(shapes: TecShapes) -> data.StructLayout:
@@ -58,14 +56,8 @@ def segment_layout(shapes: TecShapes) -> data.StructLayout:
 
 
 def chunk_layout(shapes: TecShapes) -> data.StructLayout:
-    """A chunk of a tensor: its first byte, its size in bytes, its index."""
-    return data.StructLayout(
-        {
-            "position": shapes.position_bits,
-            "nbytes": shapes.chunk_bits,
-            "index": shapes.index_bits,
-        }
-    )
+    """A chunk of a tensor: its size in bytes, its index."""
+    return data.StructLayout({"nbytes": shapes.chunk_bits, "index": shapes.index_bits})
 
 
 class Segments(wiring.Component):
@@ -115,81 +107,100 @@ class Segments(wiring.Component):
         shapes = self.shapes
         plan = self.i.p
         beat_bytes = shapes.config.bus.beat_bytes
-        # A beat is half a block on the narrowest bus, some blocks on the widest.
-        halves = GRANULE // min(beat_bytes, GRANULE)
-        per_beat = max(beat_bytes // GRANULE, 1)
         log_beat = (beat_bytes - 1).bit_length()
-        longest = self.burst_beats * per_beat // halves
-        page = PAGE_BYTES // GRANULE
+        # Blocks of a beat and of the longest burst, powers of two; a beat may be half a block.
+        per_beat = max(beat_bytes // GRANULE, 1)
+        log_per_beat = (per_beat - 1).bit_length()
+        longest = self.burst_beats * beat_bytes // GRANULE
+        log_longest = (longest - 1).bit_length()
+        log_page = (PAGE_BYTES // GRANULE - 1).bit_length()
         position_bits = shapes.position_bits - _LOG
         chunk_bits = shapes.chunk_bits - _LOG
 
-        # The next byte, and what is left of its chunk; they outlive a plan.
-        at = Signal(position_bits)
+        # What the plan says in blocks.
+        base, length, chunk_blocks = plan.base[_LOG:], plan.length[_LOG:], plan.chunk[_LOG:]
+        row_blocks, stride = plan.row_bytes[_LOG:], plan.stride[_LOG:]
+        stride_within = plan.stride_within[_LOG:]
+
+        # The next byte from the start of the window, and what is left of its chunk; they outlive a
+        # plan.
+        where = Signal(position_bits)
         index = Signal(shapes.index_bits)
         size = Signal(chunk_bits)
         left = Signal(chunk_bits)
         counter = Signal(chunk_bits + 1)
-        handle = Signal(shapes.tec.handle_bits)
         stores = Signal(range(STORE_SPAN + 1))
         start = Signal()
-        # The plan's rows.
+        # The plan's rows: where one begins, what is left of it, its number from 1.
+        row_where = Signal(position_bits)
         row_index = Signal(shapes.index_bits)
         row_left = Signal(position_bits)
-        rows_left = Signal(16)
+        row = Signal(16)
         first_row = Signal()
+        midway = Signal()
         follow = Signal()
         fresh = Signal()
 
-        # What the plan says in blocks.
-        row_blocks = plan.row_bytes[_LOG:]
-        chunk_blocks = plan.chunk[_LOG:]
-        plan_handle = plan.prefix[_HANDLE_AT : _HANDLE_AT + shapes.tec.handle_bits]
+        # One adder each for the next byte and its chunk: as a plan is taken, as a row jumps, as a
+        # burst is given.
+        takes, jumps, given = Signal(), Signal(), Signal()
+        blocks = Signal(range(longest + 1))
+        last = Signal()
+        final_row = Signal()
+        carry = Signal()
+        reached = Signal(position_bits)
+        reached_index = Signal(shapes.index_bits)
+        m.d.comb += [
+            reached.eq(
+                Mux(takes, base, Mux(jumps, row_where, where))
+                + Mux(takes, plan.position[_LOG:], Mux(jumps, stride, blocks))
+            ),
+            reached_index.eq(
+                Mux(takes, plan.index, Mux(jumps, row_index, index))
+                + Mux(jumps, plan.stride_index, 0)
+                + Mux(jumps, carry, given & last)
+            ),
+            self.open_chunk.eq(left != 0),
+            self.chunk.p.nbytes.eq(size << _LOG),
+            self.chunk.p.index.eq(index),
+            last.eq(left == blocks),
+            final_row.eq(row == plan.rows),
+            carry.eq(first_row & midway),
+        ]
+        with m.If(takes | jumps | given):
+            m.d.sync += [where.eq(reached), index.eq(reached_index)]
+        with m.If(takes | jumps):
+            m.d.sync += [row_where.eq(reached), row_index.eq(reached_index)]
 
-        rest = Signal(position_bits)
+        # A burst ends with its chunk, at 4 KiB, and where it is long enough; what is not the
+        # burst's of a beat counts too.
         limit = Signal(range(longest + 1))
         space = Signal(range(longest + 1))
         taken = Signal(range(longest + 1))
-        blocks = Signal(range(longest + 1))
-        gap = Signal(position_bits)
-        broken = Signal()
-        to_page = Signal(range(page + 1))
-        address = Signal(position_bits)
+        short = Signal(range(longest + 1))
         row_ends = Signal()
-        last = Signal()
-        # SEC: TEC.CHUNK_WHOLE -- a row that does not follow begins where a chunk does.
-        within = Signal(chunk_bits + 1)
-        carry = Signal()
-        jump = Signal()
+        more = Signal()
+        first = where[:log_per_beat]
+        near = where[log_longest:log_page].all() if log_longest < log_page else Const(1)
         m.d.comb += [
-            self.open_chunk.eq(left != 0),
-            address.eq(plan.base[_LOG:] + at),
-            to_page.eq(page - address[: (page - 1).bit_length()]),
+            short.eq(longest - Mux(near, where[:log_longest], first)),
             taken.eq(Mux(row_left < space, row_left, space)),
             row_ends.eq(row_left == taken),
+            more.eq(follow & ~final_row),
             blocks.eq(limit - space),
-            last.eq(left == blocks),
-            within.eq(plan.within[_LOG:] + plan.stride_within[_LOG:]),
-            carry.eq(first_row & (within == chunk_blocks)),
-            jump.eq(carry | (Mux(first_row, within, plan.stride_within[_LOG:]) == 0)),
-            self.chunk.p.position.eq(at << _LOG),
-            self.chunk.p.nbytes.eq(size << _LOG),
-            self.chunk.p.index.eq(index),
         ]
-        m.d.sync += gap.eq(plan.stride[_LOG:] - row_blocks)
 
         o = self.o.p
-        first = address[: (per_beat - 1).bit_length()]
         stop_at = Signal(range(per_beat + longest + 1))
-        tail = stop_at[: (per_beat - 1).bit_length()]
+        tail = stop_at[:log_per_beat]
         m.d.comb += [
             stop_at.eq(first + blocks),
-            o.beat.eq((address << _LOG) >> log_beat),
+            o.beat.eq((where << _LOG) >> log_beat),
             o.beats.eq(((stop_at << _LOG) + (beat_bytes - 1)) >> log_beat),
             o.first.eq(first),
             o.end.eq(Mux(tail == 0, per_beat, tail)),
             o.fresh.eq(fresh),
-            o.final.eq((row_left == 0) & (rows_left == 0)),
+            o.final.eq((row_left == 0) & final_row),
             o.start.eq(start),
             o.last.eq(last),
             o.index.eq(index),
@@ -199,39 +210,41 @@ class Segments(wiring.Component):
         for name in ("slot", "prefix", "tag_base", "tracked", "first_bit", "measured"):
             m.d.comb += o[name].eq(plan[name])
 
+        rest = Signal(position_bits)
+        aligned = Signal()
+        broken = Signal()
         with m.FSM():
             with m.State("Take-Plan"):
+                # SEC: TEC.CHUNK_WHOLE -- ascending, without gap or repeat, before any other chunk,
+                # over few stores. Addresses tell tensors apart too.
+                m.d.comb += broken.eq(
+                    Mux(
+                        self.open_chunk,
+                        (reached != where) | (stores == STORE_SPAN),
+                        plan.within != 0,
+                    )
+                )
                 m.d.sync += [
                     row_left.eq(row_blocks),
-                    rows_left.eq(plan.rows - 1),
-                    row_index.eq(plan.index),
+                    row.eq(1),
                     first_row.eq(1),
+                    midway.eq(self.open_chunk),
+                    aligned.eq(stride_within == Mux(self.open_chunk, left, 0)),
                     fresh.eq(1),
                     follow.eq(plan.stride == plan.row_bytes),
-                    handle.eq(plan_handle),
                 ]
-                # SEC: TEC.CHUNK_WHOLE -- ascending, without gap or repeat, before any other chunk,
-                # over few stores.
-                with m.If(self.open_chunk):
-                    m.d.comb += broken.eq(
-                        (plan.position[_LOG:] != at)
-                        | (plan_handle != handle)
-                        | (stores == STORE_SPAN)
-                    )
-                with m.Else():
-                    m.d.comb += broken.eq(plan.within != 0)
-                    m.d.sync += [at.eq(plan.position[_LOG:]), index.eq(plan.index)]
-                with m.If(self.i.valid & ~self.fault):
-                    m.d.sync += self.fault.eq(broken)
-                    with m.If(~broken):
-                        m.d.sync += stores.eq(stores + 1)
-                        with m.If(self.open_chunk):
-                            m.next = "Limit-Burst"
-                        with m.Else():
-                            m.next = "Measure-Rest"
+                m.d.comb += takes.eq(self.i.valid & ~self.fault)
+                with m.If(takes):
+                    m.d.sync += [self.fault.eq(broken), stores.eq(stores + 1)]
+                    with m.If(broken):
+                        m.next = "Take-Plan"
+                    with m.Elif(self.open_chunk):
+                        m.next = "Limit-Burst"
+                    with m.Else():
+                        m.next = "Measure-Rest"
 
             with m.State("Measure-Rest"):
-                m.d.sync += rest.eq(plan.length[_LOG:] - at)
+                m.d.sync += rest.eq(base + length - where)
                 m.next = "Open-Chunk"
 
             with m.State("Open-Chunk"):
@@ -247,31 +260,29 @@ class Segments(wiring.Component):
 
             with m.State("Announce-Chunk"):
                 m.d.comb += self.chunk.valid.eq(self.announces)
-                m.d.sync += [limit.eq(longest), space.eq(longest)]
                 with m.If(~self.announces | self.chunk.ready):
                     m.next = "Limit-Burst"
 
             with m.State("Limit-Burst"):
-                # Of a beat that is only partly the burst's, the rest counts too.
-                whole = longest - first
-                short = Mux(to_page < whole, to_page, whole)
                 bound = Mux(left < short, left, short)
                 m.d.sync += [limit.eq(bound), space.eq(bound)]
                 m.next = "Gather-Rows"
 
             with m.State("Gather-Rows"):
                 m.d.sync += [row_left.eq(row_left - taken), space.eq(space - taken)]
-                with m.If(row_ends & follow & (rows_left != 0)):
-                    m.d.sync += [row_left.eq(row_blocks), rows_left.eq(rows_left - 1)]
-                with m.If((space == taken) | (row_ends & ~(follow & (rows_left != 0)))):
+                with m.If(row_ends & more):
+                    m.d.sync += [row_left.eq(row_blocks), row.eq(row + 1)]
+                with m.If((space == taken) | (row_ends & ~more)):
                     m.next = "Offer-Burst"
 
             with m.State("Offer-Burst"):
-                m.d.comb += self.o.valid.eq(~self.fault)
-                with m.If(self.o.ready & ~self.fault):
-                    m.d.comb += self.i.ready.eq(o.final)
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    given.eq(self.o.ready),
+                    self.i.ready.eq(given & o.final),
+                ]
+                with m.If(given):
                     m.d.sync += [
-                        at.eq(at + blocks),
                         counter.eq(counter + blocks),
                         left.eq(left - blocks),
                         start.eq(0),
@@ -282,27 +293,22 @@ class Segments(wiring.Component):
                     with m.Elif(row_left == 0):
                         # SEC: TEC.CHUNK_WHOLE
                         m.d.sync += self.fault.eq(~last)
-                        m.next = "Next-Row"
+                        m.next = "Jump-Row"
                     with m.Elif(last):
-                        m.d.sync += index.eq(index + 1)
                         m.next = "Measure-Rest"
                     with m.Else():
                         m.next = "Limit-Burst"
 
-            with m.State("Next-Row"):
-                following = Signal(shapes.index_bits)
-                m.d.comb += following.eq(row_index + plan.stride_index + carry)
+            with m.State("Jump-Row"):
+                m.d.comb += jumps.eq(~self.fault)
                 m.d.sync += [
-                    at.eq(at + gap),
-                    index.eq(following),
-                    row_index.eq(following),
                     row_left.eq(row_blocks),
-                    rows_left.eq(rows_left - 1),
                     first_row.eq(0),
+                    aligned.eq(stride_within == 0),
                 ]
-                with m.If(~jump):
-                    m.d.sync += self.fault.eq(1)
-                with m.If(~self.fault):
+                with m.If(jumps):
+                    # SEC: TEC.CHUNK_WHOLE -- what does not follow begins a chunk.
+                    m.d.sync += [row.eq(row + 1), self.fault.eq(~aligned)]
                     m.next = "Measure-Rest"
 
         return m

@@ -1,11 +1,11 @@
 """Takes ciphertext and tags to memory: bursts, responses, and the end of all (§6, §7)."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
-from ginseng.flow.queue import Queue
+from ginseng.flow.queue import Chain, Queue
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.transfer import Client
 from ginseng.tec.measure import piece_layout
@@ -13,9 +13,9 @@ from ginseng.tec.shapes import TecShapes
 
 __all__ = ["TAG_DEPTH", "Sink", "outgoing_layout"]
 
-#: Chunks whose tag is not on its way to memory yet.
-TAG_DEPTH = 8
-#: Bursts of which the lane has the job.
+#: Chunks of which the lane has the last job, until their tag is sent.
+TAG_DEPTH = 3
+#: Bursts of which the lane has the job, until they are sent.
 _BURST_DEPTH = 4
 
 
@@ -140,7 +140,7 @@ class Sink(wiring.Component):
         granules, granule = shapes.granules, shapes.granule
         # A tag fills beats of the narrowest bus, one granule of a beat of the widest.
         tag_beats = max(TAG_BYTES // beat_bytes, 1)
-        capacity = 4 * self.burst_beats
+        capacity = _BURST_DEPTH * self.burst_beats
         begun = data.StructLayout(
             {
                 "tag": 1,
@@ -165,12 +165,12 @@ class Sink(wiring.Component):
         )
         answer = data.StructLayout({"final": 1, "chunk": 1})
         limit = bus.outstanding_writes
-        m.submodules.bursts = bursts = Queue(bursts_shape, _BURST_DEPTH)
-        m.submodules.places = places = Queue(place, TAG_DEPTH)
-        m.submodules.tags = tags = Queue(8 * TAG_BYTES, TAG_DEPTH)
+        m.submodules.bursts = bursts = Chain(bursts_shape, _BURST_DEPTH)
+        m.submodules.places = places = Chain(place, TAG_DEPTH)
+        m.submodules.tags = tags = Chain(8 * TAG_BYTES, TAG_DEPTH)
         m.submodules.ciphertext = ciphertext = Queue(bus.data_bits, capacity, block_ram=True)
-        m.submodules.begun = order = Queue(begun, limit + 1)
-        m.submodules.answers = answers = Queue(answer, limit + 1)
+        m.submodules.begun = order = Queue(begun, limit)
+        m.submodules.answers = answers = Queue(answer, limit)
 
         # What the lane has been given, and what it returned; room was reserved for all of it.
         for name in ("beat", "beats", "first", "end", "last", "final", "measured"):
@@ -186,25 +186,23 @@ class Sink(wiring.Component):
             tags.i.valid.eq(self.tag_valid),
             tags.i.p.eq(self.tag),
         ]
-        held = Signal(range(capacity + 1))
+        held = Signal(range(_BURST_DEPTH + 1))
         chunks = Signal(range(TAG_DEPTH + 1))
-        popped = Signal()
+        emptied = Signal()
         tagged = Signal()
         m.d.sync += [
-            held.eq(held + Mux(self.enable, burst.beats, 0) - popped),
+            held.eq(held + self.enable - emptied),
             chunks.eq(chunks + (self.enable & burst.last) - tagged),
         ]
         m.d.comb += [
-            self.room.eq(
-                bursts.i.ready & (held <= capacity - self.burst_beats) & (chunks != TAG_DEPTH)
-            ),
+            self.room.eq((held != _BURST_DEPTH) & (chunks != TAG_DEPTH)),
             self.drained.eq(held == 0),
             self.quiet.eq(self.drained & (chunks == 0)),
         ]
 
         # Addresses: a tag that is there first, then data of which the first beat is there.
-        #: Beats of begun bursts that are not sent yet.
-        owed = Signal(range(capacity + 1))
+        #: Beats that came, less those of begun bursts, of which some are still to come.
+        spare = Signal(signed(capacity.bit_length() + 1))
         #: Chunks whose last burst was begun, their tag not; tags that came and were not begun.
         due = Signal(range(TAG_DEPTH + 1))
         came = Signal(range(TAG_DEPTH + 1))
@@ -218,17 +216,14 @@ class Sink(wiring.Component):
         tag_at = Signal(range(max(beat_bytes // TAG_BYTES, 1)))
         m.d.comb += [
             free.eq(
-                (~self.aw.valid | self.aw.ready)
-                & ~self.stop
-                & ((accepted + self.aw.valid) < limit)
-                & order.i.ready
+                (~self.aw.valid | self.aw.ready) & ~self.stop & ((accepted + self.aw.valid) < limit)
             ),
-            begins_tag.eq(free & (came != 0) & (due != 0)),
+            begins_tag.eq(free & places.o.valid & (came != 0) & (due != 0)),
             begins_data.eq(
                 free
                 & ~begins_tag
                 & bursts.o.valid
-                & (ciphertext.level > owed)
+                & (spare > 0)
                 & ((due == 0) | head.last | ~head.final)
             ),
             bursts.o.ready.eq(begins_data),
@@ -257,7 +252,7 @@ class Sink(wiring.Component):
         with m.If(begins_tag | begins_data):
             m.d.sync += [self.aw.valid.eq(1), self.aw.p.eq(request)]
         m.d.sync += [
-            owed.eq(owed + Mux(begins_data, head.beats, 0) - popped),
+            spare.eq(spare + self.o_valid - Mux(begins_data, head.beats, 0)),
             due.eq(due + (begins_data & head.last) - begins_tag),
             came.eq(came + self.tag_valid - begins_tag),
         ]
@@ -268,24 +263,20 @@ class Sink(wiring.Component):
         last = Signal()
         load = Signal()
         there = Signal()
+        has = Signal()
         beat = Signal(bus.data_bits)
         strobe = Signal(beat_bytes)
         marks = Signal(answer)
         piece = self.tap.p
         m.d.comb += [
+            has.eq(Mux(sending.tag, tags.o.valid, ciphertext.o.valid)),
             there.eq(order.o.valid & (~self.w.valid | self.w.ready)),
-            self.tap.valid.eq(there & sending.measured & (sending.tag | ciphertext.o.valid)),
-            load.eq(
-                there
-                & (
-                    self.stop
-                    | ((sending.tag | ciphertext.o.valid) & (~sending.measured | self.tap.ready))
-                )
-            ),
+            self.tap.valid.eq(there & sending.measured & has),
+            load.eq(there & (self.stop | (has & (~sending.measured | self.tap.ready)))),
             last.eq(count == sending.beats - 1),
             order.o.ready.eq(load & last),
-            popped.eq(load & ~sending.tag),
-            ciphertext.o.ready.eq(popped),
+            ciphertext.o.ready.eq(load & ~sending.tag),
+            emptied.eq(load & ~sending.tag & last),
             tagged.eq(load & sending.tag & last),
             tags.o.ready.eq(tagged),
             beat.eq(

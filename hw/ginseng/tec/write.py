@@ -141,8 +141,8 @@ class WritePath(wiring.Component):
         out = shapes.config.core.element_bytes(Memory.OUT)
         if out % GRANULE:
             raise ConfigError(
-                f"With a TEC, a stored element is whole cipher blocks of {GRANULE} bytes, not {out} "
-                "bytes; choose a larger log_block or log_batch"
+                f"With a TEC, a stored element is whole cipher blocks of {GRANULE} bytes, not "
+                f"{out} bytes; choose a larger log_block or log_batch"
             )
         bus = shapes.config.bus
         axi = AxiSignature(bus)
@@ -276,7 +276,7 @@ class WritePath(wiring.Component):
 
         # What it returns: ciphertext, or the plaintext of an import that is sealed next.
         opened = Signal()
-        #: A chunk was opened, its tag not compared. The tag of the opened chunk is the first of two.
+        #: A chunk was opened, its tag not compared; that is the first of the chunk's two tags.
         unverified = Signal()
         second = Signal()
         tag_of_open = Signal()

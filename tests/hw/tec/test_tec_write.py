@@ -14,7 +14,9 @@ from ginseng.bench.lane import LaneModel
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Transfer
 from ginseng.golden.tec import Tec
+from ginseng.golden.tec.lane import Sealer
 from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig
+from ginseng.isa.formats import TAG_BYTES, chunk_nonce
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.tec.importer import Importer
@@ -25,7 +27,9 @@ WINDOW = 1 << 17
 R, W, X = (int(p) for p in (Permission.R, Permission.W, Permission.X))
 STATIC, SESSION = 1, 2
 KEYS = {slot: random.Random(slot).randbytes(16) for slot in (0, STATIC, SESSION)}
-RUN, EPOCH = 5, 2
+RUN, EPOCH, SEALED_VERSION = 5, 3, 77
+#: Where owners put what is imported.
+SOURCE, SOURCE_TAGS = 0x18000, 0x1F000
 NARROW = BusConfig(window_bytes=WINDOW)
 BUSES = [NARROW, BusConfig(protocol=BusProtocol.AXI4, data_bits=512, window_bytes=WINDOW)]
 
@@ -61,12 +65,19 @@ class Tensor:
 
     @property
     def word(self):
+        permissions, measured, source, slot, version = {
+            Domain.PROGRAM: (R | X, 1, Source.PLAIN, 0, 0),
+            Domain.WEIGHTS: (R, 1, Source.SEALED, STATIC, SEALED_VERSION),
+            Domain.SCRATCH: (R | W, 0, Source.SEALED, 0, 0),
+            Domain.EXPORT: (W, self.measured, Source.SEALED, SESSION, 0),
+        }[self.domain]
         return TENSOR_ROW.pack(
             domain=int(self.domain),
-            permissions=W if self.domain == Domain.EXPORT else R | W,
-            slot=self.slot,
-            measured=self.measured,
-            source=int(Source.SEALED),
+            permissions=permissions,
+            slot=slot,
+            measured=measured,
+            source=int(source),
+            version=version,
             chunk=self.chunk,
             base=self.base,
             length=self.length,
@@ -77,17 +88,8 @@ class Tensor:
         """What the planner makes of a legal transfer."""
         offset = (transfer.dram_base & (1 << offset_bits) - 1) * unit
         stride = transfer.stride * unit
-        return {
-            "slot": self.slot,
-            "prefix": self.prefix,
-            "base": self.base,
-            "tag_base": self.tag_base,
-            "length": self.length,
-            "chunk": self.chunk,
-            "chunks": self.chunks,
+        return self.whole(self.prefix) | {
             "tracked": 1,
-            "first_bit": self.first_bit,
-            "measured": self.measured,
             "position": offset,
             "index": offset // self.chunk,
             "within": offset % self.chunk,
@@ -99,43 +101,70 @@ class Tensor:
             "merge": int(transfer.stride >= transfer.row_elements),
         }
 
+    def whole(self, prefix):
+        """The plan of an import in place."""
+        return {
+            "slot": self.slot,
+            "prefix": prefix,
+            "base": self.base,
+            "tag_base": self.tag_base,
+            "length": self.length,
+            "chunk": self.chunk,
+            "chunks": self.chunks,
+            "first_bit": self.first_bit,
+            "measured": self.measured,
+            "row_bytes": self.length,
+            "rows": 1,
+        }
+
 
 SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x1230, 0x70)
 EXPORT = Tensor(4, Domain.EXPORT, 0xA000, 0x2A0, 0xE0, measured=1, first_bit=SCRATCH.chunks)
 PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0x2350, 0x1300, first_bit=SCRATCH.chunks + EXPORT.chunks)
 PROGRAM = Tensor(0, Domain.PROGRAM, 0x4000, 512, 64)
+WEIGHTS = Tensor(1, Domain.WEIGHTS, 0x6000, 0x5D0, 0x150)
 TENSORS = (SCRATCH, EXPORT, PLANE)
 
 
-def golden_run(config, dram):
-    """A golden TEC in a run, with the tensors above and a program that nobody reads."""
+def golden_session(config, dram):
+    """A golden TEC with the tensors above, before any import."""
     tec = Tec(config, dram)
     tec.begin(KEYS[0])
+    tec.declare_slot(STATIC, SlotUse.STATIC)
     tec.declare_slot(SESSION, SlotUse.SESSION)
-    program = TENSOR_ROW.pack(
-        domain=int(Domain.PROGRAM),
-        permissions=R | X,
-        measured=1,
-        source=int(Source.PLAIN),
-        chunk=64,
-        base=PROGRAM.base,
-        length=512,
-        tag_base=PROGRAM.tag_base,
-    )
-    assert tec.load_row(0, program) is Refusal.NONE
-    for tensor in TENSORS:
+    for tensor in (PROGRAM, WEIGHTS, *TENSORS):
         assert tec.load_row(tensor.handle, tensor.word) is Refusal.NONE
-    tec.import_plain(0, 0x18000)
+    return tec
+
+
+def golden_run(config, dram):
+    """The same in a run; nobody reads what was imported."""
+    tec = golden_session(config, dram)
+    tec.import_plain(0, SOURCE)
     assert tec.lock(0) is Refusal.NONE
+    seal_source(dram)
+    assert tec.load_key(STATIC, KEYS[STATIC]) is Refusal.NONE
     assert tec.load_key(SESSION, KEYS[SESSION]) is Refusal.NONE
+    tec.import_sealed(WEIGHTS.handle, SOURCE, SOURCE_TAGS)
     tec.start_run(RUN)
     return tec
+
+
+def seal_source(dram):
+    """The owner's seal of the weights."""
+    plaintext = bytes(dram.read(SOURCE, WEIGHTS.length))
+    for index in range(WEIGHTS.chunks):
+        begin, end = index * WEIGHTS.chunk, min((index + 1) * WEIGHTS.chunk, WEIGHTS.length)
+        nonce = chunk_nonce(WEIGHTS.domain, WEIGHTS.handle, SEALED_VERSION, index)
+        sealer = Sealer(KEYS[STATIC], nonce)
+        dram.write(SOURCE + begin, sealer.update(plaintext[begin:end]))
+        dram.write(SOURCE_TAGS + TAG_BYTES * index, sealer.finish())
 
 
 class Bench:
     """The write path and the importer, with what stands around them."""
 
-    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, pending=0):
+    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, imports=False):
         self.config = SystemConfig(bus=bus)
         self.shapes = TecShapes(self.config)
         self.rng = random.Random(seed)
@@ -145,8 +174,8 @@ class Bench:
         self.importer = self.dut.submodules.importer = Importer(self.shapes)
         wiring.connect(self.dut, self.importer.write, self.write.importing)
         self.dram = Dram(0, WINDOW)
-        self.dram.bytes[0x18000:] = np.frombuffer(self.rng.randbytes(0x8000), np.uint8)
-        self.golden = golden_run(self.config, self.dram)
+        self.dram.bytes[SOURCE:] = np.frombuffer(self.rng.randbytes(WINDOW - SOURCE), np.uint8)
+        self.golden = (golden_session if imports else golden_run)(self.config, self.dram)
         self.memory = bytearray(self.dram.bytes.tobytes())
         self.axi = AxiMemory(
             _WriteChannels(self.write),
@@ -163,7 +192,6 @@ class Bench:
         self.measured = b""
         self.done = 0
         self.counted = []
-        self.pending = pending
         self.seal_ok = 1
         self.checks = []
 
@@ -275,6 +303,57 @@ class Bench:
             _, _, fault, stop = await ctx.tick().sample(self.write.fault, self.write.stop)
             ctx.set(self.write.stop, fault | stop)
             ctx.set(self.importer.stop, fault | stop)
+
+    async def source(self, ctx):
+        """The reading side's client for imports: plain bytes, dense from each plan's start."""
+        plan, out = self.importer.plan, self.importer.beat
+        beat = self.config.bus.beat_bytes
+        while True:
+            ctx.set(plan.ready, 1)
+            _, _, valid, rows = await ctx.tick().sample(plan.valid, plan.payload)
+            if not valid:
+                continue
+            ctx.set(plan.ready, 0)
+            assert (rows.raw, rows.rows) == (1, 1)
+            begin = rows.base + rows.position
+            for at in range(begin, begin + rows.row_bytes, beat):
+                data = self.memory[at : min(at + beat, begin + rows.row_bytes)]
+                noise = self.rng.randbytes(beat - len(data))
+                await self.offer(out, [int.from_bytes(data + noise, "little")])(ctx)
+
+    def place(self, tensor, epoch, *, sealed, cycles=30_000):
+        """Import a tensor; return whether it was done."""
+        sim = self.simulator([])
+        sim.add_testbench(self.source, background=True)
+        done = []
+
+        async def watch(ctx):
+            port = self.importer.i
+            version = tensor.domain << 60 | tensor.handle << 48
+            opening = {"slot": STATIC, "prefix": version | SEALED_VERSION, "tags": SOURCE_TAGS}
+            ctx.set(
+                port.payload, {"sealed": sealed, "source": SOURCE} | (opening if sealed else {})
+            )
+            ctx.set(port.valid, 1)
+            ctx.set(self.write.plan.payload, tensor.whole(version | epoch))
+            ctx.set(self.write.plan.valid, 1)
+            for _ in range(cycles):
+                _, _, ready, taken, stop = await ctx.tick().sample(
+                    port.ready, self.write.plan.ready, self.write.stop
+                )
+                if taken:
+                    ctx.set(self.write.plan.valid, 0)
+                if ready or stop:
+                    break
+            done.append(ready)
+            ctx.set(port.valid, 0)
+            await ctx.tick().repeat(300 if stop else 20)
+            assert ctx.get(self.write.idle)
+            assert ctx.get(self.write.wiped) == stop
+
+        sim.add_testbench(watch)
+        sim.run()
+        return done == [1]
 
     def simulator(self, stores):
         sim = Simulator(self.dut)
@@ -393,3 +472,50 @@ def test_stores_leave_dram_and_measurements_as_the_golden_tec_does(bus, stall):
     assert not bench.begun
     blocks = {0: SCRATCH.length // 16, SESSION: (EXPORT.length + PLANE.length) // 16, STATIC: 0}
     assert bench.blocks == blocks
+
+
+def test_long_stores_move_one_beat_per_cycle():
+    bench = Bench()
+    big = Tensor(6, Domain.SCRATCH, 0x8000, 0x4000, 0x1000)
+    stores = [store(big, n * 256, bytes(0x1000)) for n in range(4)]
+    cycles = bench.run(stores)["cycles"]
+    # Tags are two beats each; the first chunk's first burst and the last tag's way are not hidden.
+    assert cycles < 0x4000 // 8 + 4 * 2 + 100
+
+
+def test_short_chunks_do_not_wait_for_tags():
+    bench = Bench()
+    rows = Tensor(6, Domain.SCRATCH, 0x8000, 14 * 14 * 16, 14 * 16)
+    cycles = bench.run([store(rows, 0, bytes(rows.length), 14, 14)])["cycles"]
+    assert cycles < 14 * (14 * 2 + 2) + 120
+
+
+@pytest.mark.parametrize("bus", BUSES, ids=["64", "512"])
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+@pytest.mark.parametrize("stall", [0, 0.4])
+def test_imports_are_measured_and_sealed_in_place_as_the_golden_tec_does(bus, sealed, stall):
+    bench = Bench(bus, stall=stall, seed=bus.data_bits, imports=True)
+    if sealed:
+        bench.golden.import_plain(0, SOURCE)
+        assert bench.golden.lock(0) is Refusal.NONE
+        seal_source(bench.dram)
+        assert bench.golden.load_key(STATIC, KEYS[STATIC]) is Refusal.NONE
+        bench.memory[:] = bench.dram.bytes.tobytes()
+        measured = bench.golden.import_sealed(WEIGHTS.handle, SOURCE, SOURCE_TAGS)
+        assert bench.place(WEIGHTS, 2, sealed=True)
+    else:
+        measured = bench.golden.import_plain(0, SOURCE)
+        assert bench.place(PROGRAM, 1, sealed=False)
+    assert bench.memory == bench.dram.bytes.tobytes()
+    assert bench.measured == measured
+    assert bench.blocks[0] == (WEIGHTS if sealed else PROGRAM).length // 16
+
+
+@pytest.mark.parametrize("where", ["first", "last", "tag"])
+def test_a_source_that_does_not_open_is_a_fault(where):
+    bench = Bench(imports=True)
+    seal_source(bench.dram)
+    bench.memory[:] = bench.dram.bytes.tobytes()
+    at = {"first": SOURCE, "last": SOURCE + WEIGHTS.length - 1, "tag": SOURCE_TAGS + 31}[where]
+    bench.memory[at] ^= 0x20
+    assert not bench.place(WEIGHTS, 2, sealed=True)
