@@ -10,7 +10,7 @@ from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.transfer import Client
 
-__all__ = ["OFFSET_BITS", "PAGE_BYTES", "READERS", "DmaShapes"]
+__all__ = ["MEMORIES", "OFFSET_BITS", "PAGE_BYTES", "READERS", "DmaShapes"]
 
 #: No burst crosses a multiple of this.
 PAGE_BYTES: Final = 4096
@@ -19,7 +19,8 @@ OFFSET_BITS: Final = 32
 #: The clients that read, in the order of their identifiers.
 READERS: Final = (Client.FETCH, Client.COMPUTE, Client.INP, Client.WGT)
 
-_MEMORIES: Final = {
+#: What each client but the fetch client may name.
+MEMORIES: Final = {
     Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
     Client.INP: (Memory.INP,),
     Client.WGT: (Memory.WGT,),
@@ -59,7 +60,7 @@ class DmaShapes:
         """Bytes to a multiple of which base registers that ``client`` uses must be aligned."""
         if client is Client.FETCH:
             return INSN_BYTES
-        return min(INSN_BYTES, *(self.core.element_bytes(m) for m in _MEMORIES[client]))
+        return min(INSN_BYTES, *(self.core.element_bytes(m) for m in MEMORIES[client]))
 
     def granules(self, client: Client) -> int:
         """Granules of a beat."""
