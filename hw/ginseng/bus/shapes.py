@@ -9,7 +9,7 @@ from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.transfer import Client
 
-__all__ = ["OFFSET_BITS", "PAGE_BYTES", "READERS", "DmaShapes"]
+__all__ = ["MEMORIES", "OFFSET_BITS", "PAGE_BYTES", "READERS", "DmaShapes"]
 
 #: No burst crosses a multiple of this.
 PAGE_BYTES: Final = 4096
@@ -18,7 +18,8 @@ OFFSET_BITS: Final = 32
 #: The clients that read, in the order of their identifiers.
 READERS: Final = (Client.FETCH, Client.COMPUTE, Client.INP, Client.WGT)
 
-_MEMORIES: Final = {
+#: What each client but the fetch client may name.
+MEMORIES: Final = {
     Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
     Client.INP: (Memory.INP,),
     Client.WGT: (Memory.WGT,),
@@ -56,7 +57,7 @@ class DmaShapes:
 
     def memories(self, client: Client) -> tuple[Memory, ...]:
         """Memory types that ``client`` may ask for; one that means nothing for fetch."""
-        return _MEMORIES.get(client, (Memory.UOP,))
+        return MEMORIES.get(client, (Memory.UOP,))
 
     def log_unit(self, client: Client, memory: Memory) -> int:
         """log2 of the bytes that descriptors of ``client`` count in."""

@@ -81,7 +81,7 @@ class Protected(wiring.Component):
                 "command": In(stream.Signature(ControlCommand)),
                 "answer_valid": Out(1),
                 "answer": Out(Refusal),
-                "state": Out(State),
+                "state": Out(State, init=State.BOOT),  # type: ignore[call-arg]
                 "measured": Out(stream.Signature(MeasuredItem)),
                 "insn_addr": In(32),
                 "insn_count": In(32),

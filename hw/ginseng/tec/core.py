@@ -90,7 +90,7 @@ class Tec(wiring.Component):
                 "command": In(stream.Signature(ControlCommand)),
                 "answer_valid": Out(1),
                 "answer": Out(Refusal),
-                "state": Out(State),
+                "state": Out(State, init=State.BOOT),  # type: ignore[call-arg]
                 "measured": Out(stream.Signature(MeasuredItem)),
                 "halt": In(1),
                 "wipe": In(1),
