@@ -23,7 +23,7 @@ class Cut(wiring.Component):
 
     """
 
-    #: In: runs.
+    #: In: runs of whole granules.
     i: stream.Interface
     #: Out: bursts, in order.
     o: stream.Interface
