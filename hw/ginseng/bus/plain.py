@@ -11,7 +11,7 @@ from ginseng.bus.plan import bases_layout
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.reader import Reader
 from ginseng.bus.shapes import READERS, DmaShapes
-from ginseng.bus.traffic import COUNTERS, Traffic
+from ginseng.bus.traffic import COUNTERS, Traffic, traffic_limits, traffic_units
 from ginseng.bus.writer import Writer
 from ginseng.flow.arbiter import RoundRobin
 from ginseng.isa.config import BusConfig, CoreConfig
@@ -70,9 +70,10 @@ class PlainDma(wiring.Component):
 
     def __init__(self, core: CoreConfig, bus: BusConfig) -> None:
         self.shapes = DmaShapes(core, bus)
-        traffic = Traffic(bus, self.shapes.granule(Client.STORE))
+        granule = self.shapes.granule(Client.STORE)
         #: As of `Traffic`.
-        self.event_units, self.event_limits = traffic.units, traffic.limits
+        self.event_units = traffic_units(bus, granule)
+        self.event_limits = traffic_limits(bus, granule)
         super().__init__(
             {
                 "memory": In(MemorySignature(bus)),
@@ -81,7 +82,9 @@ class PlainDma(wiring.Component):
                 "clear": In(1),
                 "halt": In(1),
                 "idle": Out(1),
-                "events": Out(traffic.layout),
+                "events": Out(
+                    data.StructLayout({k: v.bit_length() for k, v in self.event_limits.items()})
+                ),
                 **{name: Out(64) for name in COUNTERS},
             }
         )

@@ -10,10 +10,28 @@ from ginseng.bus.shapes import READERS
 from ginseng.isa.config import BusConfig
 from ginseng.isa.transfer import Client
 
-__all__ = ["COUNTERS", "Traffic"]
+__all__ = ["COUNTERS", "Traffic", "traffic_limits", "traffic_units"]
 
 #: What is counted; names as in the register map.
 COUNTERS = ("read_bytes", "write_bytes", "read_bursts", "write_bursts")
+_SHARES = tuple(
+    f"{client.name.lower()}_{what}" for client in READERS for what in ("bytes", "bursts")
+)
+
+
+def traffic_units(bus: BusConfig, granule: int) -> dict[str, int]:
+    """Return how many bytes an increment of one means, of counters of bytes."""
+    names = (name for name in (*COUNTERS, *_SHARES) if name.endswith("bytes"))
+    return {name: granule if name == "write_bytes" else bus.beat_bytes for name in names}
+
+
+def traffic_limits(bus: BusConfig, granule: int) -> dict[str, int]:
+    """Return the greatest increment of each counter in a cycle."""
+    units = traffic_units(bus, granule)
+    return {
+        name: bus.burst_bytes // units[name] if name in units else 1
+        for name in (*COUNTERS, *_SHARES)
+    }
 
 
 class Traffic(wiring.Component):
@@ -27,10 +45,8 @@ class Traffic(wiring.Component):
 
     Attributes
     ----------
-    units : dict of str to int
-        Bytes that an increment of one means.
-    limits : dict of str to int
-        Greatest increment of each counter in a cycle.
+    units, limits : dict of str to int
+        `traffic_units`, `traffic_limits`.
 
     """
 
@@ -46,18 +62,9 @@ class Traffic(wiring.Component):
     events: data.View
 
     def __init__(self, bus: BusConfig, granule: int) -> None:
-        shares = [
-            f"{client.name.lower()}_{what}" for client in READERS for what in ("bytes", "bursts")
-        ]
-        self.units = {
-            name: granule if name == "write_bytes" else bus.beat_bytes
-            for name in (*COUNTERS, *shares)
-            if name.endswith("bytes")
-        }
-        self.limits = {
-            name: bus.burst_bytes // self.units[name] if name in self.units else 1
-            for name in (*COUNTERS, *shares)
-        }
+        self.units = traffic_units(bus, granule)
+        self.limits = traffic_limits(bus, granule)
+        layout = {name: most.bit_length() for name, most in self.limits.items()}
         super().__init__(
             {
                 "read": In(1),
@@ -65,14 +72,9 @@ class Traffic(wiring.Component):
                 "beats": In(range(bus.burst_bytes // bus.beat_bytes + 1)),
                 "write": In(1),
                 "granules": In(range(bus.burst_bytes // granule + 1)),
-                "events": Out(self.layout),
+                "events": Out(data.StructLayout(layout)),
             }
         )
-
-    @property
-    def layout(self) -> data.StructLayout:
-        """Of ``events``."""
-        return data.StructLayout({name: most.bit_length() for name, most in self.limits.items()})
 
     def elaborate(self, platform):
         m = Module()

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ginseng.bus.axi import AxiSignature
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.shapes import READERS
-from ginseng.bus.traffic import Traffic
+from ginseng.bus.traffic import Traffic, traffic_limits, traffic_units
 from ginseng.crypto.lane import Lane
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.mailbox import Refusal, State
@@ -79,10 +79,9 @@ class Tec(wiring.Component):
         self.shapes: Final = TecShapes(config)
         self.limits: Final = limits
         bus = config.bus
-        traffic = Traffic(bus, GRANULE)
-        #: What an increment of one means, and the greatest in a cycle.
-        self.event_units: Final = traffic.units
-        self.event_limits: Final = traffic.limits | dict.fromkeys(LANE_COUNTERS, 1)
+        #: As of `Traffic`; what the lanes count has no unit.
+        self.event_units: Final = traffic_units(bus, GRANULE)
+        self.event_limits: Final = traffic_limits(bus, GRANULE) | dict.fromkeys(LANE_COUNTERS, 1)
         super().__init__(
             {
                 "memory": In(MemorySignature(bus)),

@@ -281,16 +281,15 @@ class Planner(wiring.Component):
                 with m.If(shift == 0):
                     m.next = "Compare-End"
 
-            with m.State("Compare-End"):
-                with m.If(times == 0):
-                    # SEC: TEC.RANGE_UNWRAPPED -- every row, before any address is issued.
-                    with m.If(over | span[bits] | (end > plan.length)):
-                        m.d.sync += [self.fault.eq(1), self.cause.eq(PlanFault.RANGE)]
-                        m.next = "Stop"
-                    with m.Else():
-                        m.next = "Give-Plan"
-                    with m.If(joins):
-                        m.d.sync += plan.row_bytes.eq(span)
+            with m.State("Compare-End"), m.If(times == 0):
+                # SEC: TEC.RANGE_UNWRAPPED -- every row, before any address is issued.
+                with m.If(over | span[bits] | (end > plan.length)):
+                    m.d.sync += [self.fault.eq(1), self.cause.eq(PlanFault.RANGE)]
+                    m.next = "Stop"
+                with m.Else():
+                    m.next = "Give-Plan"
+                with m.If(joins):
+                    m.d.sync += plan.row_bytes.eq(span)
 
             with m.State("Give-Plan"):
                 stores = client == Client.STORE

@@ -213,9 +213,7 @@ class Walker(wiring.Component):
         place = data.StructLayout({"at": at_bits, "index": shapes.index_bits})
         #: Start of the row from that of the chunk, in units; whether the row goes on in the next
         #: chunk, began in an earlier one; whether nothing more of this chunk is meant.
-        row = data.StructLayout(
-            {"start": signed(unit_bits + 1), "more": 1, "inside": 1, "mute": 1}
-        )
+        row = data.StructLayout({"start": signed(unit_bits + 1), "more": 1, "inside": 1, "mute": 1})
         key = Signal(range(len(READERS) * _PLANS))
         write_key = Signal.like(key)
         client = Signal(range(len(READERS)))
@@ -339,7 +337,9 @@ class Walker(wiring.Component):
             ),
         ]
         # Chunks up to `probe` are being tested, up to `good` are readable.
-        probe, answers, good = (Signal(range(TAGS + 1), name=n) for n in ("probe", "answers", "good"))
+        probe, answers, good = (
+            Signal(range(TAGS + 1), name=n) for n in ("probe", "answers", "good")
+        )
         last_probe = Signal(range(TAGS + 1))
         m.d.comb += self.test.p.bit.eq(
             constant.first_bit + Cat(probe[:_LOG_TAGS], where.index[_LOG_TAGS:])
@@ -408,8 +408,7 @@ class Walker(wiring.Component):
             row_ends.eq(ends_at <= window[1]),
             meets.eq((start.start < window[1]) & ~start.mute),
             from_unit.eq(
-                Mux(start.start > window[0], start.start - window[0], 0)
-                + lead * _BLOCK_UNITS
+                Mux(start.start > window[0], start.start - window[0], 0) + lead * _BLOCK_UNITS
             ),
             to_unit.eq(Mux(row_ends, ends_at, window[1]) - window[0] + lead * _BLOCK_UNITS),
             from_beat.eq(from_unit >> log_units),
@@ -553,12 +552,7 @@ class Walker(wiring.Component):
                 goes = Signal()
                 m.d.comb += [
                     self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
-                    goes.eq(
-                        may
-                        & fits
-                        & self.visit.ready
-                        & (self.job.ready | constant.raw)
-                    ),
+                    goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
                     dones.put.eq(begin + blocks),
                     dones.write.eq(goes),
                     self.asked.valid.eq(goes),
@@ -568,9 +562,7 @@ class Walker(wiring.Component):
                 with m.If(goes):
                     m.d.sync += [
                         self.ar.valid.eq(1),
-                        self.ar.p.address.eq(
-                            bus.window_base + self._beat(address << _LOG_BLOCK)
-                        ),
+                        self.ar.p.address.eq(bus.window_base + self._beat(address << _LOG_BLOCK)),
                         self.ar.p.length.eq(beats - 1),
                     ]
                     m.next = "Mark-Beats"
@@ -584,7 +576,7 @@ class Walker(wiring.Component):
                     order.drop.eq(Mux(meets, from_beat, beats) - cursor),
                     order.total.eq(Mux(meets, to_beat, beats) - cursor),
                     order.first.eq(from_unit[:log_units]),
-                    order.end.eq(((to_unit - 1)[:log_units] + 1)),
+                    order.end.eq((to_unit - 1)[:log_units] + 1),
                     order.final.eq(row_ends & (lefts.get == 1)),
                     order.ends.eq(~meets | (to_beat == beats)),
                     over.eq(~meets | ~row_ends | (ends_at == window[1])),

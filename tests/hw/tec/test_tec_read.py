@@ -13,18 +13,18 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ginseng.bench.axi import AxiMemory
-from ginseng.bus.axi import AxiSignature, Response
+from ginseng.bus.axi import AxiSignature
 from ginseng.bus.shapes import READERS
 from ginseng.golden.dram import Dram
-from ginseng.golden.port import Fatal, Transfer
+from ginseng.golden.port import Transfer
 from ginseng.golden.tec import Tec
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig, Memory, SystemConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.isa.transfer import Client
-from ginseng.tec.plan import PlanFault, Planner
-from ginseng.tec.read import ReadFault, ReadPath
+from ginseng.tec.plan import Planner
+from ginseng.tec.read import ReadPath
 from ginseng.tec.shapes import TecShapes
 
 WINDOW = 1 << 16
