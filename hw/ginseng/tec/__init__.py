@@ -1,0 +1,1 @@
+"""The tensor encryption core: table, versions, chunk sequencer, lane, store barrier, faults."""
