@@ -21,7 +21,7 @@ __all__ = ["BLOCK_DEPTH", "Synthesis", "block_of", "synthesise"]
 BLOCK_DEPTH: Final = 3
 #: Neither pads nor clock buffers: the ports end at the processor of the same chip.
 _OPTIONS: Final = "-family xc7 -flatten -noiopad -noclkbuf -top {top}"
-#: What ``synth_xilinx`` runs, but for its stage ``map_luts``, which is written out: the mapper gives
+#: What ``synth_xilinx`` runs, but for its stage ``map_luts``, written out here: the mapper gives
 #: each flip-flop that wants the inverse or a copy of a signal a lookup table of its own, and equal
 #: ones can only be merged before they become primitives.
 _SYNTHESISE: Final = f"""\
