@@ -13,12 +13,7 @@ READERS = ("gemm_read", "alu_dst", "alu_src", "store_read")
 
 def bank_of(address, depth):
     """The rule that schedules rely on: half of the scratchpad, even or odd."""
-    return half_of(address, depth), address % 2 if depth > 2 else 0
-
-
-def half_of(address, depth):
-    """Where one element is written in a cycle."""
-    return address >= depth // 2
+    return address >= depth // 2, address % 2 if depth > 2 else 0
 
 
 @pytest.mark.parametrize("load", [0.2, 0.6, 1.0])
@@ -71,9 +66,9 @@ def test_banks_keep_what_is_written_and_refuse_only_in_conflict(log_depth, load)
             mask = rng.getrandbits(parts) if rng.random() < load else 0
             address = rng.randrange(depth)
             value = write("other_write", address, mask)
-            busy = [half_of(a, depth) for a, _, _ in changes]
-            assert len(busy) == len(set(busy)), "GEMM and ALU write to one half"
-            free = half_of(address, depth) not in busy
+            busy = [bank_of(a, depth) for a, _, _ in changes]
+            assert len(busy) == len(set(busy)), "GEMM and ALU write one bank"
+            free = bank_of(address, depth) not in busy
             if mask:
                 assert ctx.get(dut.other_write.grant) == free
             if mask and free:
@@ -92,7 +87,7 @@ def test_banks_keep_what_is_written_and_refuse_only_in_conflict(log_depth, load)
                 place = bank_of(wanted[name], depth)
                 blocked = place in taken
                 if name == "alu_dst" and coming is not None:
-                    blocked |= half_of(wanted[name], depth) == half_of(coming, depth)
+                    blocked |= place == bank_of(coming, depth)
                 assert ctx.get(getattr(dut, name).grant) == (not blocked)
                 if not blocked:
                     taken.append(place)
