@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume, Cover
 
 from ginseng.bench.formal.harness import Harness
@@ -12,7 +12,7 @@ from ginseng.bus.reader import Reader
 from ginseng.bus.shapes import OFFSET_BITS, DmaShapes
 from ginseng.bus.writer import Writer
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
-from ginseng.isa.transfer import Client
+from ginseng.isa.transfer import Client, TransferDescriptor
 
 
 class Walked(Harness):
@@ -27,6 +27,7 @@ class Walked(Harness):
         super().__init__()
         self.shapes = DmaShapes(CoreConfig(), bus)
         self.memory = memory
+        self.wraps = self.shapes.window_end >= 1 << OFFSET_BITS
 
     def build(self, m: Module) -> None:
         shapes, client = self.shapes, Client.COMPUTE
@@ -90,9 +91,61 @@ class Walked(Harness):
             ]
             with m.If(exists & (place >= passed) & (place < after)):
                 m.d.comb += Assert(run.address + place == address + passed)
+        if not self.wraps:
+            self.hold_together(m, dut, (base, rows, columns, start, stride, foreign), legal, passed)
+            m.d.comb += [
+                Assert(busy == ((self.peek("dut.fsm_state", 3) > 1) | (begun & (total != 0)))),
+                Assert(begun == (self.peek("dut.fsm_state", 3) == 1)),
+                Assert(~busy | (total != 0)),
+            ]
         # Nothing is refused that is in the window.
         with m.If(dut.o.valid & run.illegal & exists & (place == passed)):
             m.d.comb += Assert(~legal | (address + (columns << log) > shapes.window_end))
+
+    def hold_together(self, m: Module, dut, descriptor, legal, passed):
+        """Assert what the registers hold in each state; for the induction, and without wraps."""
+        base, rows, columns, start, stride, foreign = descriptor
+        inside, log = self.shapes.position_bits, self.shapes.log_unit(dut.client, self.memory)
+        state, wanted = self.peek("dut.fsm_state", 3), self.peek("dut.wanted", TransferDescriptor)
+        merged, number = self.peek("dut.merged"), self.peek("dut.number", 16)
+        row, elements = self.peek("dut.row", 32), self.peek("dut.elements", 32)
+        scanning, counting, finding, giving = (state == n for n in (1, 2, 3, 4))
+        scanned = counting | finding | giving
+        joins = (stride == columns) | (rows == 1)
+        steps, size, offset = Signal(2), Signal(16), Signal(OFFSET_BITS)
+        m.d.comb += [
+            steps.eq(number - 1),
+            size.eq(Mux(joins, rows * columns, columns)),
+            offset.eq((start + steps * stride) << log),
+        ]
+        held = {"memory": dut.i.p.memory, "rows": rows, "row_elements": columns}
+        held |= {"dram_base": start, "stride": stride}
+        named = [wanted[name] == value for name, value in held.items()]
+        kind = self.shapes.memories(dut.client).index(self.memory)
+        m.d.comb += [
+            Assert(state <= 4),
+            Assert((state == 0) | Cat(named).all()),
+            Assert((state == 0) | ((number != 0) & (number <= Mux(scanning, 1, rows)))),
+            Assert(~scanning | (row == 0)),
+            Assert(~counting | ((row == start) & (number == 1))),
+            Assert(~finding | (row == (start + steps * stride)[:32])),
+            Assert(~giving | (row == (start + (steps + 1) * stride)[:32])),
+            Assert(~scanned | (merged == joins)),
+            Assert(~scanned | (self.peek("dut.known") == ~foreign)),
+            Assert(~scanned | foreign | (self.peek("dut.kind", 2) == kind)),
+            Assert(~counting | (self.peek("dut.together", 16) == Mux(joins, rows, 1))),
+            Assert(~(finding | giving) | (elements == size)),
+            Assert(~(finding | giving) | ~joins | (number == 1)),
+            Assert(~scanned | (passed == ((steps * columns) << log))),
+            Assert(~giving | foreign | (dut.o.p.nbytes == size << log)),
+            Assert(~giving | foreign | (dut.o.p.address == base[:inside] + offset[:inside])),
+            Assert(
+                ~giving
+                | foreign
+                | (dut.o.p.illegal == (~legal | base[inside:].any() | offset[inside:].any()))
+            ),
+            Assert(~giving | ~foreign | dut.o.p.illegal),
+        ]
 
 
 class Beats(Harness):
@@ -220,8 +273,8 @@ PROOFS = [
         generalises="sizes are counted by one multiplier and one counter; other memory types "
         "differ by a constant shift",
         assumptions=("base registers are constant", "one descriptor over and over again"),
-        depth=16,
-        engine=Engine.BMC,
+        depth=10,
+        engine=Engine.INDUCTION,
         bugs=(
             *ROWS_BUGS,
             Bug(
@@ -240,7 +293,7 @@ PROOFS = [
         "any base, start and stride",
         generalises="as of `rows`",
         assumptions=("base registers are constant", "one descriptor over and over again"),
-        depth=16,
+        depth=10,
         engine=Engine.BMC,
         bugs=(
             Bug(
@@ -270,7 +323,6 @@ PROOFS = [
             "bursts are cut as `bursts` proves",
         ),
         depth=14,
-        engine=Engine.BMC,
         bugs=(
             Bug(
                 name="bursts are asked for without room",
@@ -298,7 +350,6 @@ PROOFS = [
             "bursts are cut as `bursts` proves",
         ),
         depth=14,
-        engine=Engine.BMC,
         bugs=(
             Bug(
                 name="data leave before they are there",
