@@ -37,13 +37,20 @@ class Walked(Harness):
         self.check_held(m, dut.o, "o")
 
         # One descriptor; another of any kind may follow it, and another.
-        base = self.constant(m, "base", 64)
+        # Numbers near the ends of what they may be: few bits are free.
+        inside = (shapes.window_end - 1).bit_length()
+        base = Signal(64)
+        near, high, beyond = (
+            self.constant(m, f"base_{n}", bits) for n, bits in enumerate((9, 1, 1))
+        )
+        m.d.comb += base.eq(Cat(near, high.replicate(inside - 9), beyond.replicate(64 - inside)))
         for name in set(BASES.values()):
             m.d.comb += dut.bases[name].eq(base)
         rows = self.constant(m, "rows", range(self.ROWS + 1))
         columns = self.constant(m, "columns", range(self.COLUMNS + 1))
-        start = self.constant(m, "start", 32)
-        stride = self.constant(m, "stride", 16)
+        first, last = self.constant(m, "start_low", 7), self.constant(m, "start_high")
+        start, stride = Signal(32), self.constant(m, "stride", 5)
+        m.d.comb += start.eq(Cat(first, last.replicate(25)))
         foreign = self.constant(m, "foreign")
         m.d.comb += [
             dut.i.valid.eq(self.free("i_valid")),
@@ -136,7 +143,7 @@ class Walked(Harness):
             Assert(~counting | (self.peek("dut.together", 16) == Mux(joins, rows, 1))),
             Assert(~(finding | giving) | (elements == size)),
             Assert(~(finding | giving) | ~joins | (number == 1)),
-            Assert(~scanned | (passed == ((steps * columns) << log))),
+            Assert(~scanned | foreign | (passed == ((steps * columns) << log))),
             Assert(~giving | foreign | (dut.o.p.nbytes == size << log)),
             Assert(~giving | foreign | (dut.o.p.address == base[:inside] + offset[:inside])),
             Assert(
@@ -269,7 +276,7 @@ PROOFS = [
         claim=ROWS_CLAIM,
         harness=partial(Walked, BusConfig(), Memory.UOP),
         configuration="window of 256 MiB at 0, micro-ops; up to 3 rows of up to 3 elements, "
-        "any base, start and stride",
+        "bases, starts and strides near the ends of what they may be",
         generalises="sizes are counted by one multiplier and one counter; other memory types "
         "differ by a constant shift",
         assumptions=("base registers are constant", "one descriptor over and over again"),
@@ -290,7 +297,7 @@ PROOFS = [
         claim=f"{ROWS_CLAIM}; also where they pass the end of the 32-bit offsets",
         harness=partial(Walked, BusConfig(window_bytes=1 << 36), Memory.ACC),
         configuration="window of 64 GiB at 0, accumulators; up to 3 rows of up to 3 elements, "
-        "any base, start and stride",
+        "bases, starts and strides near the ends of what they may be",
         generalises="as of `rows`",
         assumptions=("base registers are constant", "one descriptor over and over again"),
         depth=10,
