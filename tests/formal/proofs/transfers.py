@@ -238,7 +238,12 @@ class Written(Beats):
         ]
 
 
-PLAN, READER, WRITER = "ginseng.bus.plan", "ginseng.bus.reader", "ginseng.bus.writer"
+PLAN, READER, WRITER, QUEUE = (
+    "ginseng.bus.plan",
+    "ginseng.bus.reader",
+    "ginseng.bus.writer",
+    "ginseng.flow.queue",
+)
 ROWS_CLAIM = (
     "Every element of a descriptor is asked for exactly once and in order, at the address that the "
     "specification gives it; nothing else is; a run is refused only where it has to be"
@@ -277,11 +282,11 @@ PROOFS = [
         harness=partial(Walked, BusConfig(), Memory.UOP),
         configuration="window of 256 MiB at 0, micro-ops; up to 3 rows of up to 3 elements, "
         "bases, starts and strides near the ends of what they may be",
-        generalises="sizes are counted by one multiplier and one counter; other memory types "
-        "differ by a constant shift",
+        generalises="bounded: one descriptor; sizes are counted by one multiplier and one "
+        "counter; other memory types differ by a constant shift",
         assumptions=("base registers are constant", "one descriptor over and over again"),
-        depth=10,
-        engine=Engine.INDUCTION,
+        depth=9,
+        engine=Engine.BMC,
         bugs=(
             *ROWS_BUGS,
             Bug(
@@ -300,7 +305,7 @@ PROOFS = [
         "bases, starts and strides near the ends of what they may be",
         generalises="as of `rows`",
         assumptions=("base registers are constant", "one descriptor over and over again"),
-        depth=10,
+        depth=9,
         engine=Engine.BMC,
         bugs=(
             Bug(
@@ -359,10 +364,10 @@ PROOFS = [
         depth=14,
         bugs=(
             Bug(
-                name="data leave before they are there",
-                module=WRITER,
-                old="skid_w.i.valid.eq(lengths.o.valid & (buffer.o.valid | self.stop))",
-                new="skid_w.i.valid.eq(lengths.o.valid)",
+                name="the held beat is overtaken",
+                module=QUEUE,
+                old="            with m.If(holds):\n                m.d.sync += self.o.p.eq(held)",
+                new="            with m.If(~holds):\n                m.d.sync += self.o.p.eq(held)",
             ),
             Bug(
                 name="a beat is dropped while W waits",
