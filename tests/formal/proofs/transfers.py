@@ -282,10 +282,10 @@ PROOFS = [
         harness=partial(Walked, BusConfig(), Memory.UOP),
         configuration="window of 256 MiB at 0, micro-ops; up to 3 rows of up to 3 elements, "
         "bases, starts and strides near the ends of what they may be",
-        generalises="bounded: one descriptor; sizes are counted by one multiplier and one "
+        generalises="bounded: the first two runs of a descriptor; sizes are counted by one multiplier and one "
         "counter; other memory types differ by a constant shift",
         assumptions=("base registers are constant", "one descriptor over and over again"),
-        depth=9,
+        depth=7,
         engine=Engine.BMC,
         bugs=(
             *ROWS_BUGS,
@@ -303,9 +303,9 @@ PROOFS = [
         harness=partial(Walked, BusConfig(window_bytes=1 << 36), Memory.ACC),
         configuration="window of 64 GiB at 0, accumulators; up to 3 rows of up to 3 elements, "
         "bases, starts and strides near the ends of what they may be",
-        generalises="as of `rows`",
+        generalises="as of `rows`, bounded too",
         assumptions=("base registers are constant", "one descriptor over and over again"),
-        depth=9,
+        depth=7,
         engine=Engine.BMC,
         bugs=(
             Bug(
