@@ -282,7 +282,7 @@ PROOFS = [
         harness=partial(Walked, BusConfig(), Memory.UOP),
         configuration="window of 256 MiB at 0, micro-ops; up to 3 rows of up to 3 elements, "
         "bases, starts and strides near the ends of what they may be",
-        generalises="bounded: the first two runs of a descriptor; sizes are counted by one multiplier and one "
+        generalises="bounded, the first two runs; sizes are counted by one multiplier and one "
         "counter; other memory types differ by a constant shift",
         assumptions=("base registers are constant", "one descriptor over and over again"),
         depth=7,
