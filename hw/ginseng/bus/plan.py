@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import ADDRESS_BITS
 from ginseng.bus.shapes import OFFSET_BITS, DmaShapes
+from ginseng.flow.arbiter import following
 from ginseng.isa.config import Memory
 from ginseng.isa.transfer import Client, TransferDescriptor
 
@@ -114,13 +115,7 @@ class Planner(wiring.Component):
                 & ~pending
                 & ~self.taken[client]
             )
-        with m.Switch(last):
-            for served in Client:
-                with m.Case(served):
-                    for distance in reversed(range(1, len(Client) + 1)):
-                        candidate = (served + distance) % len(Client)
-                        with m.If(offers[candidate]):
-                            m.d.comb += chosen.eq(candidate)
+        m.d.comb += chosen.eq(following(m, last, offers))
         with m.Switch(chosen):
             for client in Client:
                 with m.Case(client):

@@ -129,6 +129,7 @@ class Arrivals(wiring.Component):
             self.fault.eq(
                 self.r.valid
                 & self.r.ready
+                & ~self.stop
                 & (
                     ~self.expects
                     | (answer.response != Response.OKAY)

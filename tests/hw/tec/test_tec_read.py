@@ -437,6 +437,85 @@ def config_of(protocol=BusProtocol.AXI3, bits=64, core=None):
     return SystemConfig(core=core or CoreConfig(), bus=bus)
 
 
+def planned(scene, descriptors):
+    """Give descriptors, one after the other, to a planner; return its plans and its fault."""
+    dut = Planner(TecShapes(scene.config))
+    entries = {t.handle: t.entry() for t in scene.tensors.values()}
+    plans = []
+
+    async def table(ctx):
+        async for (handle,) in ctx.changed(dut.lookup.handle):
+            ctx.set(dut.lookup.entry, entries.get(handle, {"valid": 0}))
+
+    async def process(ctx):
+        ctx.set(dut.loaded, 0b111)
+        ctx.set(dut.running, 1)
+        ctx.set(dut.room, 0b11111)
+        for client, transfer in descriptors:
+            port = dut.i[client]
+            fields = ("memory", "dram_base", "rows", "row_elements", "stride")
+            ctx.set(port.payload, {name: getattr(transfer, name) for name in fields})
+            ctx.set(port.valid, 1)
+            await ctx.tick().until(port.ready)
+            ctx.set(port.valid, 0)
+            ctx.set(dut.read.ready, 1)
+            ctx.set(dut.store.ready, 1)
+            for cycle in range(100):
+                one = dut.store if client == Client.STORE else dut.read
+                if ctx.get(one.valid) or ctx.get(dut.fault):
+                    break
+                if cycle == 0:
+                    assert ctx.get(dut.taken) == 1 << client
+                    if ctx.get(dut.empty):
+                        break
+                await ctx.tick()
+            else:
+                raise AssertionError("no plan")
+            if ctx.get(dut.fault):
+                plans.append(PlanFault(ctx.get(dut.cause)))
+                return
+            plan = ctx.get(dut.store.payload)
+            plans.append({k: plan[k] for k in dut.shapes.plan.members} if ctx.get(one.valid) else None)
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_process(table)
+    sim.add_testbench(process)
+    sim.run()
+    return plans
+
+
+def test_plans_say_where_the_rows_are():
+    scene = Scene(config_of(), 5)
+    rng = random.Random(5)
+    given = [(c, scene.draw(c, rng)) for c in READERS for _ in range(40)]
+    for (client, transfer), plan in zip(given, planned(scene, given), strict=True):
+        if not transfer.rows or not transfer.row_elements:
+            assert plan is None
+            continue
+        tensor = list(scene.tensors.values())[transfer.dram_base >> OFFSET_BITS]
+        unit = 16 if client is Client.FETCH else scene.config.core.element_bytes(transfer.memory)
+        position = (transfer.dram_base & (1 << OFFSET_BITS) - 1) * unit
+        assert isinstance(plan, dict), (client, transfer, plan, tensor)
+        chunk = tensor.row["chunk"]
+        one = transfer.rows == 1 or transfer.stride == transfer.row_elements
+        stride = 0 if one else transfer.stride * unit
+        rows = 1 if one else transfer.rows
+        assert plan["position"] == position
+        assert (plan["index"], plan["within"]) == divmod(position, chunk)
+        assert (plan["stride_index"], plan["stride_within"]) == divmod(stride, chunk)
+        assert (plan["rows"], plan["stride"]) == (rows, stride)
+        assert plan["row_bytes"] * rows == transfer.rows * transfer.row_elements * unit
+        assert plan["merge"] == (transfer.stride >= transfer.row_elements)
+        assert plan["tracked"] == (tensor.row["domain"] == Domain.SCRATCH)
+        entry = tensor.entry()
+        for name in ("slot", "base", "tag_base", "length", "chunk", "chunks"):
+            assert plan[name] == entry[name]
+        nonce = chunk_nonce(tensor.row["domain"], tensor.handle, tensor.version, 0)
+        assert plan["prefix"] == int.from_bytes(nonce, "big") >> 32
+
+
 @pytest.mark.parametrize("stall", [0, 0.3])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_client_gets_what_the_golden_tec_gives(stall, seed):
