@@ -265,8 +265,8 @@ class Planner(wiring.Component):
                     joins.eq((item.stride == item.row_elements) | (item.rows == 1)),
                     factor.eq(stride),
                     times.eq(item.rows - 1),
-                    over.eq(first[bits:].any()),
-                    lost.eq(0),
+                    over.eq(first[bits:].any() | row[bits:].any()),
+                    lost.eq(stride[bits:].any()),
                     divisor.eq(entry.chunk >> log_granule),
                     shift.eq(0),
                 ]
