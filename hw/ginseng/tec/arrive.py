@@ -118,9 +118,7 @@ class Arrivals(wiring.Component):
             self.lane_beat.p.eq(answer.data),
             self.lane_beat.valid.eq(self.r.valid & self.order.valid & opens & ~self.stop),
             self.r.ready.eq(
-                self.stop
-                | ~self.expects
-                | (self.order.valid & (~opens | self.lane_beat.ready))
+                self.stop | ~self.expects | (self.order.valid & (~opens | self.lane_beat.ready))
             ),
             takes.eq(self.r.valid & self.r.ready & self.order.valid & ~self.stop),
             last.eq(count + 1 == order.total),

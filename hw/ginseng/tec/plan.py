@@ -33,9 +33,9 @@ class PlanFault(enum.Enum, shape=3):
 class Planner(wiring.Component):
     """Checks descriptors, and works out in which chunks their rows are, one after the other.
 
-    A descriptor that moves nothing is taken in one cycle and gives no plan. Any other takes six
-    cycles, two more for each bit of the greater of ``index`` and ``stride_index``, and at least one
-    for each bit of ``rows - 1``. A plan waits until it is taken, and no descriptor is taken then.
+    A descriptor that moves nothing takes three cycles and gives no plan. Any other takes six, two
+    more for each bit of the greater of ``index`` and ``stride_index``, and at least one for each
+    bit of ``rows - 1``. A plan waits until it is taken, and no descriptor is taken then.
 
     An entry that does not exist, is not in place or lacks the permission, a slot without a key, a
     memory type that is not the client's, micro-ops from anywhere but a program, a row that ends
@@ -55,7 +55,7 @@ class Planner(wiring.Component):
     store: stream.Interface
     #: In: whether a client may have one more descriptor in flight, and has room for its plan.
     room: Signal
-    #: Out: whose descriptor was taken in the cycle before.
+    #: Out: whose descriptor is taken in this cycle.
     taken: Signal
     #: Out: whether that one moves nothing: it gives no plan.
     empty: Signal
@@ -180,9 +180,7 @@ class Planner(wiring.Component):
             less = Signal(granules + 2)
             m.d.comb += [
                 less.eq(
-                    left
-                    + Mux(loads, (value >> log_granule)[:granules], Cat(~divisor, 1))
-                    + ~loads
+                    left + Mux(loads, (value >> log_granule)[:granules], Cat(~divisor, 1)) + ~loads
                 ),
                 fit.eq(~less[-1]),
             ]
@@ -229,12 +227,16 @@ class Planner(wiring.Component):
                     m.next = "Take-Descriptor"
 
             with m.State("Take-Descriptor"):
-                m.d.comb += [self.i[n].ready.eq(grant[n]) for n in range(len(Client))]
                 m.d.sync += Value.cast(item).eq(masked)
                 m.next = "Check-Descriptor"
 
             with m.State("Check-Descriptor"):
-                m.d.comb += [self.taken.eq(grant), self.empty.eq(~moves), loads.eq(1)]
+                m.d.comb += [
+                    self.taken.eq(grant),
+                    self.empty.eq(~moves),
+                    loads.eq(1),
+                    *(port.ready.eq(grant[n]) for n, port in enumerate(self.i)),
+                ]
                 with m.If(cause != PlanFault.NONE):
                     m.d.sync += [self.fault.eq(1), self.cause.eq(cause)]
                     m.next = "Stop"
@@ -295,16 +297,15 @@ class Planner(wiring.Component):
                 with m.If(shift == 0):
                     m.next = "Compare-End"
 
-            with m.State("Compare-End"):
-                with m.If(times == 0):
-                    # SEC: TEC.RANGE_UNWRAPPED -- every row, before any address is issued.
-                    with m.If(over | span[bits] | (end > plan.length)):
-                        m.d.sync += [self.fault.eq(1), self.cause.eq(PlanFault.RANGE)]
-                        m.next = "Stop"
-                    with m.Else():
-                        m.next = "Give-Plan"
-                    with m.If(joins):
-                        m.d.sync += plan.row_bytes.eq(span)
+            with m.State("Compare-End"), m.If(times == 0):
+                # SEC: TEC.RANGE_UNWRAPPED -- every row, before any address is issued.
+                with m.If(over | span[bits] | (end > plan.length)):
+                    m.d.sync += [self.fault.eq(1), self.cause.eq(PlanFault.RANGE)]
+                    m.next = "Stop"
+                with m.Else():
+                    m.next = "Give-Plan"
+                with m.If(joins):
+                    m.d.sync += plan.row_bytes.eq(span)
 
             with m.State("Give-Plan"):
                 stores = client == Client.STORE

@@ -230,9 +230,7 @@ class ReadPath(wiring.Component):
                     self.source_beat.p.eq(pack.o.p.data),
                     self.source_beat.valid.eq(pack.o.valid & imports),
                     pack.o.ready.eq(Mux(imports, self.source_beat.ready, self.beat[n].ready)),
-                    settle.delivered[n].eq(
-                        pack.o.valid & pack.o.ready & pack.o.p.last & ~imports
-                    ),
+                    settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last & ~imports),
                 ]
 
         causes = Signal(ReadFault)

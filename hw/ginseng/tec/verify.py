@@ -102,9 +102,7 @@ class Verifier(wiring.Component):
                 ]
             m.d.comb += [
                 put.addr.eq(Cat(row, tags.half, tags.client)),
-                get.addr.eq(
-                    Cat(waiting.tag[log_per_beat:], waiting.half, waiting.client)
-                ),
+                get.addr.eq(Cat(waiting.tag[log_per_beat:], waiting.half, waiting.client)),
             ]
             words.append(get.data)
         expected = Signal(8 * TAG_BYTES)

@@ -280,9 +280,7 @@ class Walker(wiring.Component):
             write_key.eq(Mux(takes, Cat(tails.bit_select(new_client, 1), new_client), key)),
         ]
         with m.If(takes):
-            m.d.comb += [
-                sink.write.eq(1) for sink in (places, rows, starts, lefts)
-            ]
+            m.d.comb += [sink.write.eq(1) for sink in (places, rows, starts, lefts)]
             m.d.sync += [
                 full[new_client].bit_select(tails.bit_select(new_client, 1), 1).eq(1),
                 tails.bit_select(new_client, 1).eq(~tails.bit_select(new_client, 1)),
@@ -301,9 +299,7 @@ class Walker(wiring.Component):
         remains = Signal(at_bits)
         step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
         less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
-        by = Mux(
-            marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed())
-        )
+        by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
         m.d.sync += new_start.eq(moved)
         m.d.comb += [
             remains.eq(constant.end - where.at),
@@ -311,9 +307,7 @@ class Walker(wiring.Component):
             moved.eq(start + by + (~marks & ~back)),
             ahead.eq(flags.more | (~back & (new_start >= 0))),
             starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
-            places.put.at.eq(
-                Mux(takes, first_at, where.at + step + back)
-            ),
+            places.put.at.eq(Mux(takes, first_at, where.at + step + back)),
             places.put.index.eq(
                 Mux(takes, plan.index, where.index + Cat(1, back.replicate(shapes.index_bits - 1)))
             ),
@@ -343,7 +337,9 @@ class Walker(wiring.Component):
             ),
         ]
         # Chunks up to `probe` are being tested, up to `good` are readable.
-        probe, answers, good = (Signal(range(TAGS + 1), name=n) for n in ("probe", "answers", "good"))
+        probe, answers, good = (
+            Signal(range(TAGS + 1), name=n) for n in ("probe", "answers", "good")
+        )
         last_probe = Signal(range(TAGS + 1))
         m.d.comb += self.test.p.bit.eq(
             constant.first_bit + Cat(probe[:_LOG_TAGS], where.index[_LOG_TAGS:])
@@ -411,9 +407,7 @@ class Walker(wiring.Component):
         m.d.comb += [
             row_ends.eq(row_end <= window[1]),
             meets.eq((flags.begun | (row_start < window[1])) & ~flags.mute),
-            from_unit.eq(
-                Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS
-            ),
+            from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
             to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
             from_beat.eq(from_unit >> log_units),
             to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
@@ -558,12 +552,7 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     marks.eq(1),
                     self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
-                    goes.eq(
-                        may
-                        & fits
-                        & self.visit.ready
-                        & (self.job.ready | constant.raw)
-                    ),
+                    goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
                     dones.put.eq(begin + blocks),
                     dones.write.eq(goes),
                     self.asked.valid.eq(goes),
@@ -573,9 +562,7 @@ class Walker(wiring.Component):
                 with m.If(goes):
                     m.d.sync += [
                         self.ar.valid.eq(1),
-                        self.ar.p.address.eq(
-                            bus.window_base + self._beat(address << _LOG_BLOCK)
-                        ),
+                        self.ar.p.address.eq(bus.window_base + self._beat(address << _LOG_BLOCK)),
                         self.ar.p.length.eq(beats - 1),
                     ]
                     m.next = "Mark-Beats"
@@ -589,7 +576,7 @@ class Walker(wiring.Component):
                     order.drop.eq(Mux(meets, from_beat, beats) - cursor),
                     order.total.eq(Mux(meets, to_beat, beats) - cursor),
                     order.first.eq(from_unit[:log_units]),
-                    order.end.eq(((to_unit - 1)[:log_units] + 1)),
+                    order.end.eq((to_unit - 1)[:log_units] + 1),
                     order.final.eq(row_ends & (lefts.get == 1)),
                     order.ends.eq(~meets | (to_beat == beats)),
                     over.eq(~meets | ~row_ends | (row_end == window[1])),

@@ -1,6 +1,8 @@
-"""The accumulator scratchpad: four banks, so that units run side by side (specification §3)."""
+"""The accumulator scratchpad: two banks, so that units run side by side (specification §3)."""
 
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import Any, Final
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
@@ -9,7 +11,19 @@ from amaranth.lib.wiring import In, Out
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.vta.engine import piece_bits
 
-__all__ = ["Accumulators", "Claim", "ReadAccess", "WriteAccess", "bank", "granules", "lanes_layout"]
+__all__ = [
+    "ALU_LATENCY",
+    "Accumulators",
+    "Claim",
+    "ReadAccess",
+    "WriteAccess",
+    "bank",
+    "granules",
+    "lanes_layout",
+]
+
+#: Cycles from the read of what the ALU writes back to the write.
+ALU_LATENCY: Final = 4
 
 
 def granules(config: CoreConfig, bus: BusConfig) -> int:
@@ -18,12 +32,11 @@ def granules(config: CoreConfig, bus: BusConfig) -> int:
 
 
 def bank(address: Any) -> Any:
-    """Return the bank of an element: lower or upper half of the scratchpad, even or odd element.
+    """Return the bank of an element: lower or upper half of the scratchpad.
 
-    Two tiles in one half each never meet, and within a half two walks that alternate between even
-    and odd need not.
+    Two tiles in one half each never meet.
     """
-    return Cat(address[:1], address[-1:]) if len(address) > 1 else address[:1]
+    return address[-1:]
 
 
 class ReadAccess(wiring.Signature):
@@ -34,7 +47,8 @@ class ReadAccess(wiring.Signature):
     ``grant``
         Whether it is read in this cycle; depends on what more urgent units do only.
     ``data``
-        The element, in the cycle after ``enable`` and ``grant``, before any write of that cycle.
+        The element as it was in the cycle of ``enable`` and ``grant``, in the next cycle; zero
+        when nothing was read.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -73,9 +87,9 @@ class Claim(wiring.Signature):
 
 
 class Accumulators(wiring.Component):
-    """Four banks of one read and one write port; see `bank`.
+    """Two banks of one read and one write port; see `bank`.
 
-    GEMM is never refused. The ALU writes three cycles after it reads its first operand, and is
+    GEMM is never refused. The ALU writes `ALU_LATENCY` after it reads its first operand, and is
     never refused then: it is refused the read if GEMM reads that bank now, or will write it then.
     Both say a cycle ahead what they will write, so that whose data a bank takes is known early.
 
@@ -98,7 +112,7 @@ class Accumulators(wiring.Component):
                 "alu_dst": In(read),
                 "alu_src": In(read),
                 "store_read": In(read),
-                #: In: what GEMM will write in three cycles; what both will write in the next.
+                #: In: what GEMM will write in `ALU_LATENCY`; what both will write in the next.
                 "gemm_coming": In(Claim(config)),
                 "gemm_next": In(Claim(config)),
                 "alu_next": In(Claim(config)),
@@ -115,12 +129,13 @@ class Accumulators(wiring.Component):
         width = 8 * self.config.element_bytes(Memory.ACC)
         log_depth = self.config.log_depth(Memory.ACC)
         parts = granules(self.config, self.bus)
-        # A scratchpad of one or two elements has fewer banks of use.
-        count = 1 << min(2, log_depth)
-        row = slice(1, max(1, log_depth - 1))
+        # A scratchpad of one element has one bank.
+        count = 1 << min(1, log_depth)
+        row = slice(0, max(0, log_depth - 1))
         readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
         gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
         outputs = []
+        grants: list[list[Any]] = [[] for _ in readers]
         m.d.comb += [gemm.grant.eq(1), alu.grant.eq(1)]
         for n in range(count):
             contents: Any = memory.Memory(
@@ -138,7 +153,9 @@ class Accumulators(wiring.Component):
             m.d.comb += read.en.eq(Cat(wants).any())
             for k, (port, wanted) in enumerate(zip(readers, wants, strict=True)):
                 with m.If(wanted) if k == 0 else m.Elif(wanted):
-                    m.d.comb += [read.addr.eq(port.address[row]), port.grant.eq(1)]
+                    m.d.comb += read.addr.eq(port.address[row])
+                # Apart, so that a reader may wait for the grant of a more urgent one.
+                grants[k].append(wanted & ~Cat(wants[:k]).any())
 
             of_gemm = Signal(name=f"of_gemm_{n}")
             of_alu = Signal(name=f"of_alu_{n}")
@@ -159,16 +176,13 @@ class Accumulators(wiring.Component):
             with m.Elif(bank(other.address) == n):
                 m.d.comb += [write.en.eq(other.enable), other.grant.eq(1)]
 
+        # Registered selects and an OR: with what the reader does next, that is one lookup table.
         for k, port in enumerate(readers):
-            chosen = Signal(range(max(2, count)), name=f"chosen_{k}")
-            with m.If(port.enable):
-                m.d.sync += chosen.eq(bank(port.address))
-            level = outputs
-            for bit in chosen:
-                level = [
-                    Mux(bit, high, low) for low, high in zip(level[::2], level[1::2], strict=False)
-                ] or level
-            m.d.comb += port.data.eq(level[0])
+            m.d.comb += port.grant.eq(Cat(grants[k]).any())
+            chosen = Signal(count, name=f"chosen_{k}")
+            m.d.sync += chosen.eq(Mux(port.enable & port.grant, 1 << bank(port.address), 0))
+            masked = [o & c.replicate(width) for o, c in zip(outputs, chosen, strict=True)]
+            m.d.comb += port.data.eq(reduce(or_, masked))
 
         return m
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from amaranth import Module, Mux, Signal, unsigned
+from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -193,7 +193,7 @@ class Walk(wiring.Component):
                 m.d.sync += [
                     *(step[k].eq(read[k]) for k in (*passed, "last")),
                     *(step[k].eq(indices[k]) for k in bits),
-                    outside.eq(sum(beyond.values()) != 0),
+                    outside.eq(Cat(beyond.values()).any()),
                 ]
 
         m.d.comb += [

@@ -8,9 +8,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiPins, connect_pins
-from ginseng.bus.plain import COUNTERS, PlainDma
+from ginseng.bus.plain import PlainDma
 from ginseng.bus.plan import bases_layout
 from ginseng.bus.port import MemorySignature
+from ginseng.bus.traffic import COUNTERS
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig
 
 __all__ = ["AsAxi4", "DmaHarness"]

@@ -81,7 +81,9 @@ class Tensor:
 class Scene:
     """A golden session in a run: random tensors, all sealed, the scratch one written in part."""
 
-    def __init__(self, config, seed, *, chunks=(16, 48, 64, 208, 512, 1040), shortest=0, longest=5000):
+    def __init__(
+        self, config, seed, *, chunks=(16, 48, 64, 208, 512, 1040), shortest=0, longest=5000
+    ):
         rng = random.Random(seed)
         self.config = config
         self.dram = Dram(0, config.bus.window_bytes)
@@ -469,18 +471,19 @@ def planned(scene, descriptors):
             for name in fields:
                 ctx.set(Value.cast(getattr(port.payload, name)), int(getattr(transfer, name)))
             ctx.set(port.valid, 1)
-            await ctx.tick().until(port.ready)
+            while not ctx.get(port.ready):
+                await ctx.tick()
+            assert ctx.get(dut.taken) == 1 << client
+            empty = ctx.get(dut.empty)
+            await ctx.tick()
             ctx.set(port.valid, 0)
             ctx.set(dut.read.ready, 1)
             ctx.set(dut.store.ready, 1)
-            for cycle in range(100):
+            for _ in range(100):
                 one = dut.store if client == Client.STORE else dut.read
                 if ctx.get(one.valid) or ctx.get(dut.fault):
                     break
-                if cycle == 0:
-                    assert ctx.get(dut.taken) == 1 << client
-                    empty = ctx.get(dut.empty)
-                elif empty:
+                if empty:
                     break
                 await ctx.tick()
             else:
@@ -489,7 +492,9 @@ def planned(scene, descriptors):
                 plans.append(PlanFault(ctx.get(dut.cause)))
                 return
             plan = ctx.get(dut.store.payload)
-            plans.append({k: plan[k] for k in dut.shapes.plan.members} if ctx.get(one.valid) else None)
+            plans.append(
+                {k: plan[k] for k in dut.shapes.plan.members} if ctx.get(one.valid) else None
+            )
             await ctx.tick()
 
     sim = Simulator(dut)

@@ -1,0 +1,521 @@
+"""The write path against the golden TEC: stores, imports, faults."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+
+from ginseng.bench.axi import AxiMemory
+from ginseng.bench.lane import LaneModel
+from ginseng.golden.dram import Dram
+from ginseng.golden.port import Transfer
+from ginseng.golden.tec import Tec
+from ginseng.golden.tec.lane import Sealer
+from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig
+from ginseng.isa.formats import TAG_BYTES, chunk_nonce
+from ginseng.isa.mailbox import Refusal
+from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
+from ginseng.tec.importer import Importer
+from ginseng.tec.shapes import TecShapes
+from ginseng.tec.write import WritePath
+
+WINDOW = 1 << 17
+R, W, X = (int(p) for p in (Permission.R, Permission.W, Permission.X))
+STATIC, SESSION = 1, 2
+KEYS = {slot: random.Random(slot).randbytes(16) for slot in (0, STATIC, SESSION)}
+RUN, EPOCH, SEALED_VERSION = 5, 3, 77
+#: Where owners put what is imported.
+SOURCE, SOURCE_TAGS = 0x18000, 0x1F000
+NARROW = BusConfig(window_bytes=WINDOW)
+BUSES = [NARROW, BusConfig(protocol=BusProtocol.AXI4, data_bits=512, window_bytes=WINDOW)]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A row of the table, and its nonces' version in this run."""
+
+    handle: int
+    domain: Domain
+    base: int
+    length: int
+    chunk: int
+    measured: int = 0
+    first_bit: int = 0
+
+    @property
+    def tag_base(self):
+        return 0x100 + 0x800 * self.handle
+
+    @property
+    def slot(self):
+        return SESSION if self.domain == Domain.EXPORT else 0
+
+    @property
+    def prefix(self):
+        version = RUN if self.domain == Domain.EXPORT else EPOCH
+        return self.domain << 60 | self.handle << 48 | version
+
+    @property
+    def chunks(self):
+        return -(-self.length // self.chunk)
+
+    @property
+    def word(self):
+        permissions, measured, source, slot, version = {
+            Domain.PROGRAM: (R | X, 1, Source.PLAIN, 0, 0),
+            Domain.WEIGHTS: (R, 1, Source.SEALED, STATIC, SEALED_VERSION),
+            Domain.SCRATCH: (R | W, 0, Source.SEALED, 0, 0),
+            Domain.EXPORT: (W, self.measured, Source.SEALED, SESSION, 0),
+        }[self.domain]
+        return TENSOR_ROW.pack(
+            domain=int(self.domain),
+            permissions=permissions,
+            slot=slot,
+            measured=measured,
+            source=int(source),
+            version=version,
+            chunk=self.chunk,
+            base=self.base,
+            length=self.length,
+            tag_base=self.tag_base,
+        )
+
+    def plan(self, transfer, unit, offset_bits):
+        """What the planner makes of a legal transfer."""
+        offset = (transfer.dram_base & (1 << offset_bits) - 1) * unit
+        stride = transfer.stride * unit
+        return self.whole(self.prefix) | {
+            "tracked": 1,
+            "position": offset,
+            "index": offset // self.chunk,
+            "within": offset % self.chunk,
+            "row_bytes": transfer.row_elements * unit,
+            "rows": transfer.rows,
+            "stride": stride,
+            "stride_index": stride // self.chunk,
+            "stride_within": stride % self.chunk,
+            "merge": int(transfer.stride >= transfer.row_elements),
+        }
+
+    def whole(self, prefix):
+        """The plan of an import in place."""
+        return {
+            "slot": self.slot,
+            "prefix": prefix,
+            "base": self.base,
+            "tag_base": self.tag_base,
+            "length": self.length,
+            "chunk": self.chunk,
+            "chunks": self.chunks,
+            "first_bit": self.first_bit,
+            "measured": self.measured,
+            "row_bytes": self.length,
+            "rows": 1,
+        }
+
+
+SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x1230, 0x70)
+EXPORT = Tensor(4, Domain.EXPORT, 0xA000, 0x2A0, 0xE0, measured=1, first_bit=SCRATCH.chunks)
+PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0x2350, 0x1300, first_bit=SCRATCH.chunks + EXPORT.chunks)
+PROGRAM = Tensor(0, Domain.PROGRAM, 0x4000, 512, 64)
+WEIGHTS = Tensor(1, Domain.WEIGHTS, 0x6000, 0x5D0, 0x150)
+TENSORS = (SCRATCH, EXPORT, PLANE)
+
+
+def golden_session(config, dram):
+    """A golden TEC with the tensors above, before any import."""
+    tec = Tec(config, dram)
+    tec.begin(KEYS[0])
+    tec.declare_slot(STATIC, SlotUse.STATIC)
+    tec.declare_slot(SESSION, SlotUse.SESSION)
+    for tensor in (PROGRAM, WEIGHTS, *TENSORS):
+        assert tec.load_row(tensor.handle, tensor.word) is Refusal.NONE
+    return tec
+
+
+def golden_run(config, dram):
+    """The same in a run; nobody reads what was imported."""
+    tec = golden_session(config, dram)
+    tec.import_plain(0, SOURCE)
+    assert tec.lock(0) is Refusal.NONE
+    seal_source(dram)
+    assert tec.load_key(STATIC, KEYS[STATIC]) is Refusal.NONE
+    assert tec.load_key(SESSION, KEYS[SESSION]) is Refusal.NONE
+    tec.import_sealed(WEIGHTS.handle, SOURCE, SOURCE_TAGS)
+    tec.start_run(RUN)
+    return tec
+
+
+def seal_source(dram):
+    """The owner's seal of the weights."""
+    plaintext = bytes(dram.read(SOURCE, WEIGHTS.length))
+    for index in range(WEIGHTS.chunks):
+        begin, end = index * WEIGHTS.chunk, min((index + 1) * WEIGHTS.chunk, WEIGHTS.length)
+        nonce = chunk_nonce(WEIGHTS.domain, WEIGHTS.handle, SEALED_VERSION, index)
+        sealer = Sealer(KEYS[STATIC], nonce)
+        dram.write(SOURCE + begin, sealer.update(plaintext[begin:end]))
+        dram.write(SOURCE_TAGS + TAG_BYTES * index, sealer.finish())
+
+
+class Bench:
+    """The write path and the importer, with what stands around them."""
+
+    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, imports=False):
+        self.config = SystemConfig(bus=bus)
+        self.shapes = TecShapes(self.config)
+        self.rng = random.Random(seed)
+        self.stall = stall
+        self.dut = Module()
+        self.write = self.dut.submodules.write = WritePath(self.shapes)
+        self.importer = self.dut.submodules.importer = Importer(self.shapes)
+        wiring.connect(self.dut, self.importer.write, self.write.importing)
+        self.dram = Dram(0, WINDOW)
+        self.dram.bytes[SOURCE:] = np.frombuffer(self.rng.randbytes(WINDOW - SOURCE), np.uint8)
+        self.golden = (golden_session if imports else golden_run)(self.config, self.dram)
+        self.memory = bytearray(self.dram.bytes.tobytes())
+        self.axi = AxiMemory(
+            _WriteChannels(self.write),
+            self.memory,
+            bus.beat_bytes,
+            bus.burst_bytes // bus.beat_bytes,
+            stall=stall,
+            seed=seed,
+        )
+        self.lane = LaneModel(self.write.lane, self.shapes, KEYS, stall=stall, seed=seed)
+        self.written = set()
+        self.begun = []
+        self.blocks = dict.fromkeys(KEYS, 0)
+        self.measured = b""
+        self.done = 0
+        self.counted = []
+        self.seal_ok = 1
+        self.checks = []
+
+    def pause(self):
+        return self.rng.random() < self.stall
+
+    def offer(self, stream, values):
+        async def process(ctx):
+            for value in values:
+                while self.pause():
+                    await ctx.tick()
+                ctx.set(stream.payload, value)
+                ctx.set(stream.valid, 1)
+                ready = False
+                while not ready:
+                    _, _, ready = await ctx.tick().sample(stream.ready)
+                ctx.set(stream.valid, 0)
+
+        return process
+
+    async def measure(self, ctx):
+        port = self.write.measure
+        while True:
+            ready = not self.pause()
+            ctx.set(port.ready, ready)
+            _, _, valid, item = await ctx.tick().sample(port.valid, port.payload)
+            if valid and ready:
+                self.measured += item.block.to_bytes(16, "little")[: item.nbytes]
+
+    async def control(self, ctx):
+        """The bitmap with its list of eight, and the count of blocks."""
+        write = self.write
+        answers = [None, None]
+        while True:
+            ready = len(self.begun) < 8 and not self.pause()
+            ctx.set(write.chunk_begin.ready, ready)
+            ctx.set(write.seal_ok, self.seal_ok)
+            _, _, valid, chunk, finish, seal, taken, job = await ctx.tick().sample(
+                write.chunk_begin.valid,
+                write.chunk_begin.payload,
+                write.chunk_finish,
+                write.seal,
+                write.lane.job.valid & write.lane.job.ready,
+                write.lane.job.payload,
+            )
+            if finish:
+                self.begun.pop(0)
+            answers.append(None)
+            if valid and ready:
+                answers[-1] = chunk.bit not in self.written
+                self.written.add(chunk.bit)
+                self.begun.append(chunk.bit)
+            answer = answers.pop(0)
+            ctx.set(write.begin_valid, answer is not None)
+            ctx.set(write.begin_fresh, bool(answer))
+            if seal.valid:
+                self.blocks[seal.slot] += seal.blocks
+            if taken and job.start and job.seals:
+                # Whether the lane has noted this job yet or not.
+                jobs = self.lane.jobs if self.lane.jobs[-1:] == [job] else [*self.lane.jobs, job]
+                sealed = sum(j.nbytes // 16 for j in jobs if j.last and j.seals)
+                counted = sum(self.blocks.values()) - (not job.last)
+                assert counted >= sealed, "a job before its blocks were counted"
+
+    def descriptors(self, stores):
+        async def process(ctx):
+            write = self.write
+            unit = self.config.core.element_bytes(Memory.OUT)
+            for tensor, transfer, _ in stores:
+                while not ctx.get(write.room) or self.pause():
+                    await ctx.tick()
+                empty = transfer.rows == 0 or transfer.row_elements == 0
+                ctx.set(write.begin, 1)
+                ctx.set(write.empty, empty)
+                ctx.set(write.sample, ctx.get(write.issued))
+                await ctx.tick()
+                ctx.set(write.begin, 0)
+                if empty:
+                    continue
+                ctx.set(write.plan.payload, tensor.plan(transfer, unit, self.offset_bits))
+                ctx.set(write.plan.valid, 1)
+                ready = False
+                while not ready:
+                    _, _, ready = await ctx.tick().sample(write.plan.ready)
+                ctx.set(write.plan.valid, 0)
+
+        return process
+
+    @property
+    def offset_bits(self):
+        return self.config.tec.offset_bits
+
+    async def count(self, ctx):
+        write = self.write
+        while True:
+            _, _, done, counted, nbytes = await ctx.tick().sample(
+                write.done, write.counted, write.nbytes
+            )
+            if done:
+                for check in self.checks[self.done : self.done + 1]:
+                    check()
+                self.done += 1
+            if counted:
+                self.counted.append(nbytes)
+
+    async def stopper(self, ctx):
+        """The top's sticky fault."""
+        while True:
+            _, _, fault, stop = await ctx.tick().sample(self.write.fault, self.write.stop)
+            ctx.set(self.write.stop, fault | stop)
+            ctx.set(self.importer.stop, fault | stop)
+
+    async def source(self, ctx):
+        """The reading side's client for imports: plain bytes, dense from each plan's start."""
+        plan, out = self.importer.plan, self.importer.beat
+        beat = self.config.bus.beat_bytes
+        while True:
+            ctx.set(plan.ready, 1)
+            _, _, valid, rows = await ctx.tick().sample(plan.valid, plan.payload)
+            if not valid:
+                continue
+            ctx.set(plan.ready, 0)
+            assert (rows.raw, rows.rows) == (1, 1)
+            begin = rows.base + rows.position
+            for at in range(begin, begin + rows.row_bytes, beat):
+                data = self.memory[at : min(at + beat, begin + rows.row_bytes)]
+                noise = self.rng.randbytes(beat - len(data))
+                await self.offer(out, [int.from_bytes(data + noise, "little")])(ctx)
+
+    def place(self, tensor, epoch, *, sealed, cycles=30_000):
+        """Import a tensor; return whether it was done."""
+        sim = self.simulator([])
+        sim.add_testbench(self.source, background=True)
+        done = []
+
+        async def watch(ctx):
+            port = self.importer.i
+            version = tensor.domain << 60 | tensor.handle << 48
+            opening = {"slot": STATIC, "prefix": version | SEALED_VERSION, "tags": SOURCE_TAGS}
+            ctx.set(
+                port.payload, {"sealed": sealed, "source": SOURCE} | (opening if sealed else {})
+            )
+            ctx.set(port.valid, 1)
+            ctx.set(self.write.plan.payload, tensor.whole(version | epoch))
+            ctx.set(self.write.plan.valid, 1)
+            for _ in range(cycles):
+                _, _, ready, taken, stop = await ctx.tick().sample(
+                    port.ready, self.write.plan.ready, self.write.stop
+                )
+                if taken:
+                    ctx.set(self.write.plan.valid, 0)
+                if ready or stop:
+                    break
+            done.append(ready)
+            ctx.set(port.valid, 0)
+            await ctx.tick().repeat(300 if stop else 20)
+            assert ctx.get(self.write.idle)
+            assert ctx.get(self.write.wiped) == stop
+
+        sim.add_testbench(watch)
+        sim.run()
+        return done == [1]
+
+    def simulator(self, stores):
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-8)
+        for process in self.axi.processes[2:]:
+            sim.add_testbench(process, background=True)
+        for process in (self.lane.process, self.measure, self.control, self.count, self.stopper):
+            sim.add_testbench(process, background=True)
+        sim.add_testbench(self.descriptors(stores), background=True)
+        beat = self.config.bus.beat_bytes
+        dense = [
+            int.from_bytes(data[at : at + beat].tobytes(), "little")
+            for _, _, data in stores
+            for at in range(0, len(data), beat)
+        ]
+        sim.add_testbench(self.offer(self.write.beat, dense), background=True)
+        return sim
+
+    def run(self, stores, cycles=30_000):
+        """Do all stores; return once they completed, a fault came, or time is over."""
+        sim = self.simulator(stores)
+        result = {}
+
+        async def watch(ctx):
+            for cycle in range(cycles):  # noqa: B007
+                _, _, stop = await ctx.tick().sample(self.write.stop)
+                if self.done == len(stores) or stop:
+                    break
+            result["cycles"] = cycle
+            await ctx.tick().repeat(300 if stop else 20)
+            for name in ("fault", "idle", "open_chunk", "wiped"):
+                result[name] = ctx.get(getattr(self.write, name))
+
+        sim.add_testbench(watch)
+        sim.run()
+        return result
+
+
+class _WriteChannels:
+    """The write channels of a component, for `AxiMemory`."""
+
+    def __init__(self, component):
+        self.aw, self.w, self.b = component.aw, component.w, component.b
+
+
+def store(tensor, element, data, rows=1, stride=0, *, unit=16, offset_bits=26):
+    columns = len(data) // unit // rows if rows else 0
+    return (
+        tensor,
+        Transfer(Memory.OUT, tensor.handle << offset_bits | element, rows, columns, stride),
+        np.frombuffer(data, np.uint8),
+    )
+
+
+def random_stores(rng, tensor):
+    """Stores that fill a tensor, chunk by chunk or several, one chunk in up to four pieces."""
+    chunk, length = tensor.chunk // 16, tensor.length // 16
+    runs, at = [], 0
+    while at < length:
+        count = min(rng.choice([1, 1, 2, 5]) * chunk, length - at)
+        runs.append((at, count))
+        at += count
+    rng.shuffle(runs)
+    for at, count in runs:
+        if count > chunk and count % chunk == 0 and rng.random() < 0.3:
+            # Every other chunk, then those between.
+            chunks = count // chunk
+            for first in range(2):
+                rows = (chunks + 1 - first) // 2
+                data = rng.randbytes(rows * chunk * 16)
+                yield store(tensor, at + first * chunk, data, rows, 2 * chunk)
+            continue
+        cuts = sorted(rng.sample(range(1, count), min(count - 1, rng.randrange(4))))
+        for begin, end in zip([0, *cuts], [*cuts, count], strict=True):
+            size = end - begin
+            rows = rng.choice([n for n in range(1, size + 1) if size % n == 0])
+            yield store(tensor, at + begin, rng.randbytes(size * 16), rows, size // rows)
+        if rng.random() < 0.1:
+            yield store(tensor, 0, b"", 0)
+
+
+def mixed_stores(rng):
+    """The stores of every tensor; those of one chunk stay together."""
+    return [item for tensor in rng.sample(TENSORS, 3) for item in random_stores(rng, tensor)]
+
+
+def bytes_of(memory, tensor, transfer):
+    """The rows of a store, as they stand in memory."""
+    offset = (transfer.dram_base & (1 << 26) - 1) * 16
+    spans = [
+        (tensor.base + offset + r * transfer.stride * 16, transfer.row_elements * 16)
+        for r in range(transfer.rows)
+    ]
+    return b"".join(bytes(memory[at : at + n]) for at, n in spans)
+
+
+@pytest.mark.parametrize("bus", BUSES, ids=["64", "512"])
+@pytest.mark.parametrize("stall", [0, 0.4])
+def test_stores_leave_dram_and_measurements_as_the_golden_tec_does(bus, stall):
+    bench = Bench(bus, stall=stall, seed=int(stall * 10) + bus.data_bits)
+    stores = mixed_stores(bench.rng)
+    for tensor, transfer, data in stores:
+        bench.golden.write(transfer, data, 0)
+        wanted = bytes_of(bench.dram.bytes, tensor, transfer)
+
+        def check(tensor=tensor, transfer=transfer, wanted=wanted):
+            assert bytes_of(bench.memory, tensor, transfer) == wanted, "completed too early"
+
+        bench.checks.append(check)
+    result = bench.run(stores)
+    assert (result["fault"], result["idle"], result["open_chunk"]) == (0, 1, 0)
+    assert bench.done == len(stores)
+    assert bench.memory == bench.dram.bytes.tobytes()
+    assert sum(bench.counted) == bench.golden.write_bytes
+    assert bench.measured == bench.golden.finish_run()
+    assert not bench.begun
+    blocks = {0: SCRATCH.length // 16, SESSION: (EXPORT.length + PLANE.length) // 16, STATIC: 0}
+    assert bench.blocks == blocks
+
+
+def test_long_stores_move_one_beat_per_cycle():
+    bench = Bench()
+    big = Tensor(6, Domain.SCRATCH, 0x8000, 0x4000, 0x1000)
+    stores = [store(big, n * 256, bytes(0x1000)) for n in range(4)]
+    cycles = bench.run(stores)["cycles"]
+    # Tags are two beats each; the first chunk's first burst and the last tag's way are not hidden.
+    assert cycles < 0x4000 // 8 + 4 * 2 + 100
+
+
+def test_short_chunks_do_not_wait_for_tags():
+    bench = Bench()
+    rows = Tensor(6, Domain.SCRATCH, 0x8000, 14 * 14 * 16, 14 * 16)
+    cycles = bench.run([store(rows, 0, bytes(rows.length), 14, 14)])["cycles"]
+    assert cycles < 14 * (14 * 2 + 2) + 120
+
+
+@pytest.mark.parametrize("bus", BUSES, ids=["64", "512"])
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+@pytest.mark.parametrize("stall", [0, 0.4])
+def test_imports_are_measured_and_sealed_in_place_as_the_golden_tec_does(bus, sealed, stall):
+    bench = Bench(bus, stall=stall, seed=bus.data_bits, imports=True)
+    if sealed:
+        bench.golden.import_plain(0, SOURCE)
+        assert bench.golden.lock(0) is Refusal.NONE
+        seal_source(bench.dram)
+        assert bench.golden.load_key(STATIC, KEYS[STATIC]) is Refusal.NONE
+        bench.memory[:] = bench.dram.bytes.tobytes()
+        measured = bench.golden.import_sealed(WEIGHTS.handle, SOURCE, SOURCE_TAGS)
+        assert bench.place(WEIGHTS, 2, sealed=True)
+    else:
+        measured = bench.golden.import_plain(0, SOURCE)
+        assert bench.place(PROGRAM, 1, sealed=False)
+    assert bench.memory == bench.dram.bytes.tobytes()
+    assert bench.measured == measured
+    assert bench.blocks[0] == (WEIGHTS if sealed else PROGRAM).length // 16
+
+
+@pytest.mark.parametrize("where", ["first", "last", "tag"])
+def test_a_source_that_does_not_open_is_a_fault(where):
+    bench = Bench(imports=True)
+    seal_source(bench.dram)
+    bench.memory[:] = bench.dram.bytes.tobytes()
+    at = {"first": SOURCE, "last": SOURCE + WEIGHTS.length - 1, "tag": SOURCE_TAGS + 31}[where]
+    bench.memory[at] ^= 0x20
+    assert not bench.place(WEIGHTS, 2, sealed=True)
