@@ -15,10 +15,8 @@ from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
 
-__all__ = ["BUFFER_BEATS", "CHUNKS", "TAGS", "Kind", "Walker", "order_layout", "visit_layout"]
+__all__ = ["CHUNKS", "TAGS", "Kind", "Walker", "buffer_depth", "order_layout", "visit_layout"]
 
-#: Beats of a client's buffer: a block RAM of 72 bits is so deep.
-BUFFER_BEATS: Final = 512
 #: Chunks of all clients that are asked for but not verified.
 CHUNKS: Final = 16
 #: Tags that one burst brings, at most: those of chunks whose indices differ in the low bits only.
@@ -30,6 +28,19 @@ _LOG_TAGS: Final = (TAGS - 1).bit_length()
 _BLOCK_UNITS: Final = GRANULE // _UNIT
 #: Descriptors of a client that have a plan: one is walked, one waits.
 _PLANS: Final = 2
+
+
+def _most_pieces(shapes: TecShapes) -> int:
+    """Pieces that a beat may be to its client: rows of a unit, each with a unit between."""
+    return shapes.config.bus.beat_bytes // _UNIT // 2 + 1
+
+
+def buffer_depth(shapes: TecShapes) -> int:
+    """Pieces of beats that a client's buffer holds, a power of two.
+
+    A block RAM of 72 bits holds 512; a burst must fit, into however many pieces rows cut it.
+    """
+    return max(512, 1 << (shapes.burst_beats * _most_pieces(shapes) - 1).bit_length())
 
 
 class Kind(enum.Enum, shape=2):
@@ -52,6 +63,8 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
     ``first``, ``end``
         Of those after, units ``first`` of the first to before ``end`` of the last are meant, in
         units of 4 bytes. Of TAGS, the index of the first tag among `TAGS`, and of the last plus 1.
+    ``again``
+        The first of them is the last of the order before: rows that are less than a beat apart.
     ``final``
         They end their descriptor.
     ``half``
@@ -67,13 +80,14 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
             "total": range(shapes.burst_beats + 1),
             "first": range(max(units, TAGS)),
             "end": range(max(units, TAGS) + 1),
+            "again": 1,
             "final": 1,
             "half": 1,
         }
     )
 
 
-def visit_layout() -> data.StructLayout:
+def visit_layout(shapes: TecShapes) -> data.StructLayout:
     """A chunk all of whose bursts are asked for.
 
     ``half``, ``tag``
@@ -89,7 +103,7 @@ def visit_layout() -> data.StructLayout:
             "half": 1,
             "tag": range(TAGS),
             "final": 1,
-            "beats": range(2 * BUFFER_BEATS),
+            "beats": range(2 * buffer_depth(shapes)),
         }
     )
 
@@ -157,14 +171,14 @@ class Walker(wiring.Component):
                 "ar": axi.members["ar"],
                 "order": Out(stream.Signature(order_layout(shapes))),
                 "job": Out(stream.Signature(shapes.lane.job)),
-                "visit": Out(stream.Signature(visit_layout())),
+                "visit": Out(stream.Signature(visit_layout(shapes))),
                 "test": Out(
                     stream.Signature(data.StructLayout({"bit": range(shapes.tec.bitmap_bits)}))
                 ),
                 "test_valid": In(1),
                 "test_readable": In(1),
                 "enable": In(1),
-                "taken": In(data.ArrayLayout(range(2 * BUFFER_BEATS), count)),
+                "taken": In(data.ArrayLayout(range(2 * buffer_depth(shapes)), count)),
                 "unverified": In(data.ArrayLayout(range(CHUNKS + 1), count)),
                 "clear": In(1),
                 "stop": In(1),
@@ -193,6 +207,7 @@ class Walker(wiring.Component):
         log_units = (units_of_beat - 1).bit_length()
         page = PAGE_BYTES // GRANULE
         most = bus.burst_bytes // GRANULE
+        depth = buffer_depth(shapes)
 
         # What a plan says, and how far its walk has come, by client and plan.
         constants = data.StructLayout(
@@ -209,6 +224,7 @@ class Walker(wiring.Component):
                 "row": unit_bits,
                 "stride": unit_bits,
                 "merge": 1,
+                "tight": 1,
             }
         )
         #: A chunk: its first block, its index.
@@ -244,7 +260,7 @@ class Walker(wiring.Component):
         heads, tails = Signal(len(READERS)), Signal(len(READERS))
         visiting = Signal(len(READERS))
         #: Pointers into the buffers, after what is reserved.
-        reserved = Signal(data.ArrayLayout(range(2 * BUFFER_BEATS), len(READERS)))
+        reserved = Signal(data.ArrayLayout(range(2 * depth), len(READERS)))
         for n in range(len(READERS)):
             m.d.comb += self.room[n].eq(~full[n].bit_select(tails[n], 1))
 
@@ -268,6 +284,13 @@ class Walker(wiring.Component):
             plans.put.row.eq(Mux(imports, raw.row_bytes, plan.row_bytes) >> 2),
             plans.put.stride.eq(plan.stride >> 2),
             plans.put.merge.eq(plan.merge),
+            # Rows may share beats. On 64 bits none do: what is between them is half a beat.
+            plans.put.tight.eq(
+                (units_of_beat > 2)
+                & (plan.rows != 1)
+                & (plan.stride < plan.row_bytes + bus.beat_bytes)
+                & ~imports
+            ),
             plans.write.eq(takes),
             first_at.eq(
                 Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
@@ -365,14 +388,14 @@ class Walker(wiring.Component):
             ((tag_lead + good - number) * beats_of_block + blocks_of_beat - 1) >> log_per_beat
         )
         last = Signal()
-        pointer = Signal(range(2 * BUFFER_BEATS))
+        pointer = Signal(range(2 * depth))
         used = Signal.like(pointer)
         fits = Signal()
         may = Signal()
         m.d.comb += [
             pointer.eq(reserved[client]),
             used.eq(pointer - self.taken[client]),
-            fits.eq(used + beats <= BUFFER_BEATS),
+            fits.eq(used + Mux(constant.tight, beats * _most_pieces(shapes), beats) <= depth),
             may.eq(self.enable & ~self.stop & ~self.ar.valid & self.order.ready),
         ]
         with m.If(self.ar.ready):
@@ -402,7 +425,7 @@ class Walker(wiring.Component):
         )
         window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
         row_ends, meets = Signal(), Signal()
-        over = Signal()
+        over, shares = Signal(), Signal()
         order, visit = self.order.p, self.visit.p
         m.d.comb += [
             row_ends.eq(row_end <= window[1]),
@@ -410,6 +433,7 @@ class Walker(wiring.Component):
             from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
             to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
             from_beat.eq(from_unit >> log_units),
+            shares.eq((units_of_beat > 2) & meets & (from_beat < cursor)),
             to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
             order.client.eq(client),
             visit.client.eq(client),
@@ -573,8 +597,9 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
                     self.order.valid.eq(meets | (cursor != beats)),
-                    order.drop.eq(Mux(meets, from_beat, beats) - cursor),
-                    order.total.eq(Mux(meets, to_beat, beats) - cursor),
+                    order.again.eq(shares),
+                    order.drop.eq(Mux(shares, 0, Mux(meets, from_beat, beats) - cursor)),
+                    order.total.eq(Mux(meets, to_beat, beats) - Mux(shares, from_beat, cursor)),
                     order.first.eq(from_unit[:log_units]),
                     order.end.eq((to_unit - 1)[:log_units] + 1),
                     order.final.eq(row_ends & (lefts.get == 1)),

@@ -535,9 +535,19 @@ def test_plans_say_where_the_rows_are():
         assert plan["prefix"] == int.from_bytes(nonce, "big") >> 32
 
 
-@pytest.mark.parametrize(("stall", "seed"), [(0, 1), (0, 2), (0.3, 3)])
-def test_every_client_gets_what_the_golden_tec_gives(stall, seed):
-    scene = Scene(config_of(), seed)
+@pytest.mark.parametrize(
+    ("protocol", "bits", "stall", "seed"),
+    [
+        (BusProtocol.AXI3, 64, 0, 1),
+        (BusProtocol.AXI3, 64, 0.3, 3),
+        (BusProtocol.AXI4, 64, 0.1, 2),
+        (BusProtocol.AXI4, 512, 0, 4),
+        (BusProtocol.AXI4, 512, 0.3, 5),
+        (BusProtocol.AXI3, 128, 0.2, 6),
+    ],
+)
+def test_every_client_gets_what_the_golden_tec_gives(protocol, bits, stall, seed):
+    scene = Scene(config_of(protocol, bits), seed)
     bench = Bench(scene, stall=stall, latency=20, seed=seed)
     rng = random.Random(seed)
     reads = {c: [scene.draw(c, rng, longest=400) for _ in range(6)] for c in READERS}
