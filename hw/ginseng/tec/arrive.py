@@ -113,20 +113,28 @@ class Arrivals(wiring.Component):
         last = Signal()
         takes = Signal()
         opens = Signal()
+        # A beat that is two pieces is given twice, while the bus waits.
+        repeats = Signal()
         m.d.comb += [
             opens.eq(order.kind == Kind.DATA),
+            repeats.eq(self.order.valid & order.again & (count == 0)),
             self.lane_beat.p.eq(answer.data),
-            self.lane_beat.valid.eq(self.r.valid & self.order.valid & opens & ~self.stop),
-            self.r.ready.eq(
-                self.stop | ~self.expects | (self.order.valid & (~opens | self.lane_beat.ready))
+            self.lane_beat.valid.eq(
+                self.r.valid & self.order.valid & opens & ~repeats & ~self.stop
             ),
-            takes.eq(self.r.valid & self.r.ready & self.order.valid & ~self.stop),
+            self.r.ready.eq(
+                self.stop
+                | ~self.expects
+                | (self.order.valid & ~repeats & (~opens | self.lane_beat.ready))
+            ),
+            takes.eq(((self.r.valid & self.r.ready & self.order.valid) | repeats) & ~self.stop),
             last.eq(count + 1 == order.total),
             self.order.ready.eq(takes & last),
             self.closes.eq(self.r.valid & self.r.ready & answer.last & self.expects),
             self.fault.eq(
                 self.r.valid
                 & self.r.ready
+                & ~self.stop
                 & (
                     ~self.expects
                     | (answer.response != Response.OKAY)
@@ -159,6 +167,11 @@ class Arrivals(wiring.Component):
         ]
         with m.If(self.wipe):
             m.d.sync += plain.eq(0)
-        m.d.comb += self.piece.data.eq(Mux(opened, self.lane_data, 0) | plain)
+        fresh = Mux(opened, self.lane_data, 0) | plain
+        m.d.comb += self.piece.data.eq(fresh)
+        if units > 2:
+            held, repeated = Signal.like(plain), Signal()
+            m.d.comb += self.piece.data.eq(Mux(repeated, held, fresh))
+            m.d.sync += [held.eq(Mux(self.wipe, 0, self.piece.data)), repeated.eq(repeats)]
 
         return m

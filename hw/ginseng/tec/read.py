@@ -18,7 +18,7 @@ from ginseng.tec.buffer import Buffer
 from ginseng.tec.settle import Settle
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.verify import Verifier
-from ginseng.tec.walk import BUFFER_BEATS, Walker, order_layout
+from ginseng.tec.walk import Walker, buffer_depth, order_layout
 
 __all__ = ["ReadFault", "ReadPath"]
 
@@ -137,6 +137,7 @@ class ReadPath(wiring.Component):
         m = Module()
 
         shapes, bus = self.shapes, self.shapes.config.bus
+        depth = buffer_depth(shapes)
         m.submodules.walker = walker = Walker(shapes)
         m.submodules.orders = orders = Queue(order_layout(shapes), _ORDERS)
         m.submodules.arrivals = arrivals = Arrivals(shapes)
@@ -189,7 +190,7 @@ class ReadPath(wiring.Component):
         dma = DmaShapes(shapes.config.core, bus)
         for n, client in enumerate(READERS):
             name = client.name.lower()
-            m.submodules[f"{name}_buffer"] = buffer = Buffer(piece_layout(shapes), BUFFER_BEATS)
+            m.submodules[f"{name}_buffer"] = buffer = Buffer(piece_layout(shapes), depth)
             pack = Pack(dma, client)
             m.submodules[f"{name}_pack"] = ResetInserter(self.wipe)(pack)
             m.d.comb += [
@@ -243,10 +244,10 @@ class ReadPath(wiring.Component):
         with m.If((causes != ReadFault.NONE) & ~self.fault):
             m.d.sync += [self.fault.eq(1), self.cause.eq(causes)]
 
-        overwritten = Signal(range(BUFFER_BEATS))
+        overwritten = Signal(range(depth))
         m.d.sync += [
             overwritten.eq(Mux(self.wipe, overwritten + 1, 0)),
-            self.wiped.eq(self.wipe & (self.wiped | (overwritten == BUFFER_BEATS - 1))),
+            self.wiped.eq(self.wipe & (self.wiped | (overwritten == depth - 1))),
         ]
 
         return m

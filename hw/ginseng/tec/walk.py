@@ -3,21 +3,20 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature
 from ginseng.bus.shapes import PAGE_BYTES, READERS
+from ginseng.flow.arbiter import following
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
 
-__all__ = ["BUFFER_BEATS", "CHUNKS", "TAGS", "Kind", "Walker", "order_layout", "visit_layout"]
+__all__ = ["CHUNKS", "TAGS", "Kind", "Walker", "buffer_depth", "order_layout", "visit_layout"]
 
-#: Beats of a client's buffer: a block RAM of 72 bits is so deep.
-BUFFER_BEATS: Final = 512
 #: Chunks of all clients that are asked for but not verified.
 CHUNKS: Final = 16
 #: Tags that one burst brings, at most: those of chunks whose indices differ in the low bits only.
@@ -29,6 +28,19 @@ _LOG_TAGS: Final = (TAGS - 1).bit_length()
 _BLOCK_UNITS: Final = GRANULE // _UNIT
 #: Descriptors of a client that have a plan: one is walked, one waits.
 _PLANS: Final = 2
+
+
+def _most_pieces(shapes: TecShapes) -> int:
+    """Pieces that a beat may be to its client: rows of a unit, each with a unit between."""
+    return shapes.config.bus.beat_bytes // _UNIT // 2 + 1
+
+
+def buffer_depth(shapes: TecShapes) -> int:
+    """Pieces of beats that a client's buffer holds, a power of two.
+
+    A block RAM of 72 bits holds 512; a burst must fit, into however many pieces rows cut it.
+    """
+    return max(512, 1 << (shapes.burst_beats * _most_pieces(shapes) - 1).bit_length())
 
 
 class Kind(enum.Enum, shape=2):
@@ -51,6 +63,8 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
     ``first``, ``end``
         Of those after, units ``first`` of the first to before ``end`` of the last are meant, in
         units of 4 bytes. Of TAGS, the index of the first tag among `TAGS`, and of the last plus 1.
+    ``again``
+        The first of them is the last of the order before: rows that are less than a beat apart.
     ``final``
         They end their descriptor.
     ``half``
@@ -66,13 +80,14 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
             "total": range(shapes.burst_beats + 1),
             "first": range(max(units, TAGS)),
             "end": range(max(units, TAGS) + 1),
+            "again": 1,
             "final": 1,
             "half": 1,
         }
     )
 
 
-def visit_layout() -> data.StructLayout:
+def visit_layout(shapes: TecShapes) -> data.StructLayout:
     """A chunk all of whose bursts are asked for.
 
     ``half``, ``tag``
@@ -88,7 +103,7 @@ def visit_layout() -> data.StructLayout:
             "half": 1,
             "tag": range(TAGS),
             "final": 1,
-            "beats": range(2 * BUFFER_BEATS),
+            "beats": range(2 * buffer_depth(shapes)),
         }
     )
 
@@ -101,8 +116,8 @@ class Walker(wiring.Component):
     `TAGS`, of chunks whose indices differ in their low bits only, and are kept for the next
     descriptor.
 
-    Five cycles pass for a burst, six more for a chunk and one for a row. From a plan to the first
-    address pass six cycles for a tag and three more for data.
+    Five cycles pass for a burst, six more for a chunk, two for each more row in it. From a plan to
+    the first address pass six cycles for a tag and three more for data.
 
     Parameters
     ----------
@@ -156,14 +171,14 @@ class Walker(wiring.Component):
                 "ar": axi.members["ar"],
                 "order": Out(stream.Signature(order_layout(shapes))),
                 "job": Out(stream.Signature(shapes.lane.job)),
-                "visit": Out(stream.Signature(visit_layout())),
+                "visit": Out(stream.Signature(visit_layout(shapes))),
                 "test": Out(
                     stream.Signature(data.StructLayout({"bit": range(shapes.tec.bitmap_bits)}))
                 ),
                 "test_valid": In(1),
                 "test_readable": In(1),
                 "enable": In(1),
-                "taken": In(data.ArrayLayout(range(2 * BUFFER_BEATS), count)),
+                "taken": In(data.ArrayLayout(range(2 * buffer_depth(shapes)), count)),
                 "unverified": In(data.ArrayLayout(range(CHUNKS + 1), count)),
                 "clear": In(1),
                 "stop": In(1),
@@ -182,7 +197,8 @@ class Walker(wiring.Component):
         shapes, bus = self.shapes, self.shapes.config.bus
         at_bits = shapes.position_bits - _LOG_BLOCK
         size_bits = shapes.chunk_bits - _LOG_BLOCK
-        unit_bits = shapes.position_bits - 2
+        # A chunk may be longer than the window.
+        unit_bits = max(shapes.position_bits, shapes.chunk_bits) - 2
         group_bits = at_bits - _LOG_TAGS
         blocks_of_beat = max(1, bus.beat_bytes // GRANULE)
         beats_of_block = max(1, GRANULE // bus.beat_bytes)
@@ -191,6 +207,7 @@ class Walker(wiring.Component):
         log_units = (units_of_beat - 1).bit_length()
         page = PAGE_BYTES // GRANULE
         most = bus.burst_bytes // GRANULE
+        depth = buffer_depth(shapes)
 
         # What a plan says, and how far its walk has come, by client and plan.
         constants = data.StructLayout(
@@ -207,20 +224,23 @@ class Walker(wiring.Component):
                 "row": unit_bits,
                 "stride": unit_bits,
                 "merge": 1,
+                "tight": 1,
             }
         )
         #: A chunk: its first block, its index.
         place = data.StructLayout({"at": at_bits, "index": shapes.index_bits})
-        #: Start of the row from that of the chunk, in units; whether the row goes on in the next
-        #: chunk, began in an earlier one; whether nothing more of this chunk is meant.
-        row = data.StructLayout({"start": signed(unit_bits + 1), "more": 1, "inside": 1, "mute": 1})
+        #: Of the row, whether it goes on in the next chunk, began in an earlier burst; whether
+        #: nothing more of this chunk is meant.
+        row = data.StructLayout({"more": 1, "begun": 1, "mute": 1})
         key = Signal(range(len(READERS) * _PLANS))
         write_key = Signal.like(key)
         client = Signal(range(len(READERS)))
         half = Signal()
         plans = self._kept(m, "plans", constants, key, write_key)
         places = self._kept(m, "places", place, key, write_key)
-        starts = self._kept(m, "starts", row, key, write_key)
+        rows = self._kept(m, "rows", row, key, write_key)
+        # Start of the row from that of the chunk, in units.
+        starts = self._kept(m, "starts", signed(unit_bits + 1), key, write_key)
         lefts = self._kept(m, "lefts", 16, key, write_key)
         # Size of the chunk under way in blocks, how many are asked for.
         sizes = self._kept(m, "sizes", size_bits, client, client)
@@ -233,54 +253,57 @@ class Walker(wiring.Component):
         #: Chunks asked for since the last burst of tags; stays at its greatest value.
         since = self._kept(m, "since", range(2 * CHUNKS), client, client)
         known = Signal(len(READERS))
-        constant, where, start = plans.get, places.get, starts.get
+        constant, where, flags, start = plans.get, places.get, rows.get, starts.get
         m.d.comb += key.eq(Cat(half, client))
 
         full = Signal(data.ArrayLayout(_PLANS, len(READERS)))
         heads, tails = Signal(len(READERS)), Signal(len(READERS))
         visiting = Signal(len(READERS))
         #: Pointers into the buffers, after what is reserved.
-        reserved = Signal(data.ArrayLayout(range(2 * BUFFER_BEATS), len(READERS)))
+        reserved = Signal(data.ArrayLayout(range(2 * depth), len(READERS)))
         for n in range(len(READERS)):
             m.d.comb += self.room[n].eq(~full[n].bit_select(tails[n], 1))
 
-        # A new plan.
-        takes = Signal()
-        incoming = Signal(shapes.plan)
+        # A new plan. A raw one is of one row, and that is one chunk.
+        takes, imports = Signal(), Signal()
         new_client = Signal.like(client)
-        with m.If(self.plan.valid):
-            m.d.comb += [incoming.eq(self.plan.p.plan), new_client.eq(self.plan.p.client)]
-        with m.Else():
-            m.d.comb += [incoming.eq(self.source.p), new_client.eq(Client.WGT)]
-        chunk_start = incoming.position[_LOG_BLOCK:] - incoming.within[_LOG_BLOCK:]
+        plan, raw = self.plan.p.plan, self.source.p
         first_at = Signal(at_bits)
         m.d.comb += [
-            first_at.eq(incoming.base[_LOG_BLOCK:] + chunk_start),
-            plans.put.raw.eq(incoming.raw),
-            plans.put.slot.eq(incoming.slot),
-            plans.put.prefix.eq(incoming.prefix),
-            plans.put.end.eq(incoming.base[_LOG_BLOCK:] + incoming.length[_LOG_BLOCK:]),
-            plans.put.tags.eq(incoming.tag_base >> (_LOG_BLOCK + _LOG_TAGS)),
-            plans.put.chunk.eq(incoming.chunk >> _LOG_BLOCK),
-            plans.put.chunks.eq(incoming.chunks),
-            plans.put.tracked.eq(incoming.tracked),
-            plans.put.first_bit.eq(incoming.first_bit),
-            plans.put.row.eq(incoming.row_bytes >> 2),
-            plans.put.stride.eq(incoming.stride >> 2),
-            plans.put.merge.eq(incoming.merge),
+            imports.eq(~self.plan.valid),
+            new_client.eq(Mux(imports, Client.WGT, self.plan.p.client)),
+            plans.put.raw.eq(imports),
+            plans.put.slot.eq(plan.slot),
+            plans.put.prefix.eq(plan.prefix),
+            plans.put.end.eq(plan.base[_LOG_BLOCK:] + plan.length[_LOG_BLOCK:]),
+            plans.put.tags.eq(plan.tag_base >> (_LOG_BLOCK + _LOG_TAGS)),
+            plans.put.chunk.eq(Mux(imports, raw.row_bytes, plan.chunk) >> _LOG_BLOCK),
+            plans.put.chunks.eq(plan.chunks),
+            plans.put.tracked.eq(plan.tracked),
+            plans.put.first_bit.eq(plan.first_bit),
+            plans.put.row.eq(Mux(imports, raw.row_bytes, plan.row_bytes) >> 2),
+            plans.put.stride.eq(plan.stride >> 2),
+            plans.put.merge.eq(plan.merge),
+            # Rows may share beats. On 64 bits none do: what is between them is half a beat.
+            plans.put.tight.eq(
+                (units_of_beat > 2)
+                & (plan.rows != 1)
+                & (plan.stride < plan.row_bytes + bus.beat_bytes)
+                & ~imports
+            ),
             plans.write.eq(takes),
+            first_at.eq(
+                Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
+                + Mux(
+                    imports,
+                    raw.position[_LOG_BLOCK:],
+                    plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:],
+                )
+            ),
             write_key.eq(Mux(takes, Cat(tails.bit_select(new_client, 1), new_client), key)),
         ]
         with m.If(takes):
-            m.d.comb += [
-                places.write.eq(1),
-                places.put.at.eq(first_at),
-                places.put.index.eq(incoming.index),
-                starts.write.eq(1),
-                starts.put.start.eq(incoming.within >> 2),
-                lefts.write.eq(1),
-                lefts.put.eq(incoming.rows),
-            ]
+            m.d.comb += [sink.write.eq(1) for sink in (places, rows, starts, lefts)]
             m.d.sync += [
                 full[new_client].bit_select(tails.bit_select(new_client, 1), 1).eq(1),
                 tails.bit_select(new_client, 1).eq(~tails.bit_select(new_client, 1)),
@@ -288,30 +311,30 @@ class Walker(wiring.Component):
 
         # Who is next.
         active = Signal(len(READERS))
-        chosen = Signal.like(client)
         for n in range(len(READERS)):
             m.d.comb += active[n].eq(full[n].bit_select(heads[n], 1))
-        with m.Switch(client):
-            for served in range(len(READERS)):
-                with m.Case(served):
-                    for distance in reversed(range(1, len(READERS) + 1)):
-                        candidate = (served + distance) % len(READERS)
-                        with m.If(active[candidate]):
-                            m.d.comb += chosen.eq(candidate)
+        chosen = following(m, client, active)
 
-        # From row to chunk.
+        # From row to chunk: on by one, back by one; and on to the next row.
         size = Signal(size_bits)
-        back, ahead = Signal(), Signal()
-        moved = Signal(signed(unit_bits + 2))
+        back, ahead, marks = Signal(), Signal(), Signal()
+        moved, new_start = (Signal(signed(unit_bits + 2), name=n) for n in ("moved", "new_start"))
         remains = Signal(at_bits)
+        step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
+        less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
+        by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
+        m.d.sync += new_start.eq(moved)
         m.d.comb += [
             remains.eq(constant.end - where.at),
-            back.eq((start.start < 0) & ~start.inside & ~start.more),
-            moved.eq(
-                start.start
-                + Mux(back, constant.chunk * _BLOCK_UNITS, -(size * _BLOCK_UNITS).as_signed())
+            back.eq((start < 0) & ~flags.begun),
+            moved.eq(start + by + (~marks & ~back)),
+            ahead.eq(flags.more | (~back & (new_start >= 0))),
+            starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
+            places.put.at.eq(Mux(takes, first_at, where.at + step + back)),
+            places.put.index.eq(
+                Mux(takes, plan.index, where.index + Cat(1, back.replicate(shapes.index_bits - 1)))
             ),
-            ahead.eq(start.more | (~back & (moved >= 0))),
+            lefts.put.eq(Mux(takes, Mux(imports, 1, plan.rows), lefts.get - 1)),
         ]
 
         # Tags.
@@ -365,14 +388,14 @@ class Walker(wiring.Component):
             ((tag_lead + good - number) * beats_of_block + blocks_of_beat - 1) >> log_per_beat
         )
         last = Signal()
-        pointer = Signal(range(2 * BUFFER_BEATS))
+        pointer = Signal(range(2 * depth))
         used = Signal.like(pointer)
         fits = Signal()
         may = Signal()
         m.d.comb += [
             pointer.eq(reserved[client]),
             used.eq(pointer - self.taken[client]),
-            fits.eq(used + beats <= BUFFER_BEATS),
+            fits.eq(used + Mux(constant.tight, beats * _most_pieces(shapes), beats) <= depth),
             may.eq(self.enable & ~self.stop & ~self.ar.valid & self.order.ready),
         ]
         with m.If(self.ar.ready):
@@ -391,8 +414,9 @@ class Walker(wiring.Component):
             job.nbytes.eq(sizes.get << _LOG_BLOCK),
         ]
 
-        # Which beats of it are meant.
-        ends_at = Signal(signed(unit_bits + 2))
+        # Which beats of it are meant. Where the row starts and ends is seen a cycle late.
+        row_start, row_end = Signal(unit_bits), Signal(unit_bits + 1)
+        m.d.sync += [row_start.eq(start), row_end.eq(start + constant.row)]
         from_unit = Signal(range(shapes.burst_beats * units_of_beat + 1))
         to_unit = Signal.like(from_unit)
         cursor, from_beat, to_beat = (
@@ -400,20 +424,17 @@ class Walker(wiring.Component):
             for n in ("cursor", "from_beat", "to_beat")
         )
         window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
-        row_ends, meets, mutes = Signal(), Signal(), Signal()
-        closes, over = Signal(), Signal()
+        row_ends, meets = Signal(), Signal()
+        over, shares = Signal(), Signal()
         order, visit = self.order.p, self.visit.p
         m.d.comb += [
-            ends_at.eq(start.start + constant.row),
-            row_ends.eq(ends_at <= window[1]),
-            meets.eq((start.start < window[1]) & ~start.mute),
-            from_unit.eq(
-                Mux(start.start > window[0], start.start - window[0], 0) + lead * _BLOCK_UNITS
-            ),
-            to_unit.eq(Mux(row_ends, ends_at, window[1]) - window[0] + lead * _BLOCK_UNITS),
+            row_ends.eq(row_end <= window[1]),
+            meets.eq((flags.begun | (row_start < window[1])) & ~flags.mute),
+            from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
+            to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
             from_beat.eq(from_unit >> log_units),
+            shares.eq((units_of_beat > 2) & meets & (from_beat < cursor)),
             to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
-            mutes.eq((lefts.get == 1) | ~constant.merge),
             order.client.eq(client),
             visit.client.eq(client),
             visit.half.eq(kept.half),
@@ -439,20 +460,22 @@ class Walker(wiring.Component):
                         m.next = "Size-Chunk"
 
             with m.State("Size-Chunk"):
-                m.d.sync += size.eq(Mux(remains < constant.chunk, remains, constant.chunk))
+                m.d.sync += size.eq(
+                    Mux((remains < constant.chunk) & ~constant.raw, remains, constant.chunk)
+                )
+                m.next = "Move-Start"
+
+            with m.State("Move-Start"):
                 m.next = "Find-Chunk"
 
             with m.State("Find-Chunk"):
                 m.d.comb += [
-                    starts.write.eq(1),
-                    starts.put.start.eq(Mux(back | ahead, moved, start.start)),
-                    starts.put.inside.eq(start.inside | start.more),
-                    places.put.at.eq(where.at + Mux(back, -constant.chunk.as_signed(), size)),
-                    places.put.index.eq(Mux(back, where.index - 1, where.index + 1)),
+                    rows.write.eq(1),
+                    rows.put.begun.eq(flags.begun),
                     sizes.put.eq(size),
                 ]
                 with m.If(back | ahead):
-                    m.d.comb += places.write.eq(1)
+                    m.d.comb += [places.write.eq(1), starts.write.eq(1)]
                     m.next = "Size-Chunk"
                 with m.Else():
                     m.d.comb += [sizes.write.eq(1), dones.write.eq(1)]
@@ -551,6 +574,7 @@ class Walker(wiring.Component):
             with m.State("Ask-Data"):
                 goes = Signal()
                 m.d.comb += [
+                    marks.eq(1),
                     self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
                     goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
                     dones.put.eq(begin + blocks),
@@ -573,31 +597,38 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
                     self.order.valid.eq(meets | (cursor != beats)),
-                    order.drop.eq(Mux(meets, from_beat, beats) - cursor),
-                    order.total.eq(Mux(meets, to_beat, beats) - cursor),
+                    order.again.eq(shares),
+                    order.drop.eq(Mux(shares, 0, Mux(meets, from_beat, beats) - cursor)),
+                    order.total.eq(Mux(meets, to_beat, beats) - Mux(shares, from_beat, cursor)),
                     order.first.eq(from_unit[:log_units]),
                     order.end.eq((to_unit - 1)[:log_units] + 1),
                     order.final.eq(row_ends & (lefts.get == 1)),
                     order.ends.eq(~meets | (to_beat == beats)),
-                    over.eq(~meets | ~row_ends | (ends_at == window[1])),
-                    starts.put.start.eq(Mux(row_ends, start.start + constant.stride, start.start)),
-                    starts.put.more.eq(last & ~row_ends),
-                    starts.put.inside.eq(start.inside & ~row_ends),
-                    starts.put.mute.eq(row_ends & mutes),
-                    lefts.put.eq(lefts.get - 1),
+                    over.eq(~meets | ~row_ends | (row_end == window[1])),
+                    rows.put.more.eq(last & ~row_ends),
+                    rows.put.begun.eq(~row_ends),
+                    rows.put.mute.eq(row_ends & ((lefts.get == 1) | ~constant.merge)),
                 ]
                 with m.If(self.order.ready | ~self.order.valid):
-                    m.d.comb += closes.eq(over)
                     with m.If(meets):
-                        m.d.comb += [starts.write.eq(1), lefts.write.eq(row_ends)]
+                        m.d.comb += [
+                            rows.write.eq(1),
+                            starts.write.eq(row_ends),
+                            lefts.write.eq(row_ends),
+                        ]
                         m.d.sync += [
                             cursor.eq(to_beat),
                             reserved[client].eq(pointer + to_beat - from_beat),
                         ]
-                with m.If(closes):
-                    m.next = "Choose-Client"
-                    with m.If(last):
-                        m.next = "Close-Chunk"
+                    m.next = "Next-Row"
+                    with m.If(over):
+                        m.next = "Choose-Client"
+                        with m.If(last):
+                            m.next = "Close-Chunk"
+
+            with m.State("Next-Row"):
+                m.d.comb += marks.eq(1)
+                m.next = "Mark-Beats"
 
             with m.State("Close-Chunk"):
                 finished = lefts.get == 0

@@ -83,8 +83,8 @@ class AxiMemory:
     @property
     def processes(self) -> tuple[Any, ...]:
         """The background processes, one per channel, and the clock."""
-        return (self._clock, self._read_addresses, self._read_data, self._write_addresses, self._write_data,
-                self._responses)  # fmt: skip
+        return (self._clock, self._read_addresses, self._read_data, self._write_addresses,
+                self._write_data, self._responses)  # fmt: skip
 
     def _response(self, address: int) -> int:
         if address + self._beat > len(self.memory):
