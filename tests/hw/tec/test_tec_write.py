@@ -11,11 +11,13 @@ from amaranth.sim import Simulator
 
 from ginseng.bench.axi import AxiMemory
 from ginseng.bench.lane import LaneModel
+from ginseng.bus.axi import Response
 from ginseng.golden.dram import Dram
-from ginseng.golden.port import Transfer
+from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
 from ginseng.golden.tec.lane import Sealer
-from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig
+from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig, Memory, SystemConfig
+from ginseng.isa.errors import ConfigError
 from ginseng.isa.formats import TAG_BYTES, chunk_nonce
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
@@ -30,6 +32,8 @@ KEYS = {slot: random.Random(slot).randbytes(16) for slot in (0, STATIC, SESSION)
 RUN, EPOCH, SEALED_VERSION = 5, 3, 77
 #: Where owners put what is imported.
 SOURCE, SOURCE_TAGS = 0x18000, 0x1F000
+#: Cycles after a stop until all is idle and overwritten.
+WIPE = 600
 NARROW = BusConfig(window_bytes=WINDOW)
 BUSES = [NARROW, BusConfig(protocol=BusProtocol.AXI4, data_bits=512, window_bytes=WINDOW)]
 
@@ -118,9 +122,9 @@ class Tensor:
         }
 
 
-SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x1230, 0x70)
+SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x930, 0x70)
 EXPORT = Tensor(4, Domain.EXPORT, 0xA000, 0x2A0, 0xE0, measured=1, first_bit=SCRATCH.chunks)
-PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0x2350, 0x1300, first_bit=SCRATCH.chunks + EXPORT.chunks)
+PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0x1850, 0x1300, first_bit=SCRATCH.chunks + EXPORT.chunks)
 PROGRAM = Tensor(0, Domain.PROGRAM, 0x4000, 512, 64)
 WEIGHTS = Tensor(1, Domain.WEIGHTS, 0x6000, 0x5D0, 0x150)
 TENSORS = (SCRATCH, EXPORT, PLANE)
@@ -330,7 +334,7 @@ class Bench:
         async def watch(ctx):
             port = self.importer.i
             version = tensor.domain << 60 | tensor.handle << 48
-            opening = {"slot": STATIC, "prefix": version | SEALED_VERSION, "tags": SOURCE_TAGS}
+            opening = {"slot": STATIC, "version": SEALED_VERSION, "tags": SOURCE_TAGS}
             ctx.set(
                 port.payload, {"sealed": sealed, "source": SOURCE} | (opening if sealed else {})
             )
@@ -347,7 +351,7 @@ class Bench:
                     break
             done.append(ready)
             ctx.set(port.valid, 0)
-            await ctx.tick().repeat(300 if stop else 20)
+            await ctx.tick().repeat(WIPE if stop else 20)
             assert ctx.get(self.write.idle)
             assert ctx.get(self.write.wiped) == stop
 
@@ -383,8 +387,9 @@ class Bench:
                 if self.done == len(stores) or stop:
                     break
             result["cycles"] = cycle
-            await ctx.tick().repeat(300 if stop else 20)
-            for name in ("fault", "idle", "open_chunk", "wiped"):
+            await ctx.tick().repeat(WIPE if stop else 20)
+            result["fault"] = stop
+            for name in ("idle", "open_chunk", "wiped"):
                 result[name] = ctx.get(getattr(self.write, name))
 
         sim.add_testbench(watch)
@@ -519,3 +524,101 @@ def test_a_source_that_does_not_open_is_a_fault(where):
     at = {"first": SOURCE, "last": SOURCE + WEIGHTS.length - 1, "tag": SOURCE_TAGS + 31}[where]
     bench.memory[at] ^= 0x20
     assert not bench.place(WEIGHTS, 2, sealed=True)
+
+
+def piece_of(tensor, first, blocks, seed=1):
+    return store(tensor, first, random.Random(seed).randbytes(16 * blocks))
+
+
+#: Stores that break a rule of §6; `Tensor.chunk` of SCRATCH is 7 blocks, of EXPORT 14.
+BROKEN = {
+    "starts inside a chunk": [piece_of(SCRATCH, 1, 6)],
+    "leaves a gap": [piece_of(SCRATCH, 0, 2), piece_of(SCRATCH, 3, 4)],
+    "repeats a byte": [piece_of(SCRATCH, 0, 2), piece_of(SCRATCH, 1, 6)],
+    "goes on with another chunk": [piece_of(SCRATCH, 0, 2), piece_of(SCRATCH, 7, 7)],
+    "goes on with another tensor": [piece_of(SCRATCH, 0, 2), piece_of(EXPORT, 2, 12)],
+    "starts another tensor": [piece_of(SCRATCH, 0, 2), piece_of(EXPORT, 0, 14)],
+    "takes five stores": [piece_of(SCRATCH, n, 1) for n in range(5)],
+    "writes a chunk twice": [piece_of(SCRATCH, 0, 7), piece_of(SCRATCH, 0, 7)],
+    "jumps before the end of a chunk": [store(SCRATCH, 0, bytes(32), 2, 7)],
+    "jumps into a chunk": [store(SCRATCH, 0, bytes(14 * 16), 2, 8)],
+    "jumps into a chunk later": [store(SCRATCH, 0, bytes(21 * 16), 3, 15)],
+    "repeats a row": [store(SCRATCH, 0, bytes(14 * 16), 2, 0)],
+    "jumps from the middle into a chunk": [
+        piece_of(SCRATCH, 0, 3),
+        store(SCRATCH, 3, bytes(8 * 16), 2, 8),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.sec("TEC.CHUNK_WHOLE")
+def test_a_store_that_is_not_whole_chunks_in_order_is_a_fault(name):
+    bench = Bench(seed=7)
+    was = bytes(bench.memory)
+    *before, (_, last, last_data) = BROKEN[name]
+    for _, transfer, data in before:
+        bench.golden.write(transfer, data, 0)
+    with pytest.raises(Fatal, match="double write|partial write"):
+        bench.golden.write(last, last_data, 0)
+    result = bench.run(BROKEN[name], cycles=1500)
+    assert (result["fault"], result["idle"], result["wiped"]) == (1, 1, 1)
+    assert bench.done < len(BROKEN[name])
+    changed = [at for at, byte in enumerate(bench.memory) if byte != was[at]]
+    assert all(bench.memory[at] == bench.dram.bytes[at] for at in changed)
+
+
+LEGAL = {
+    "four stores": [piece_of(SCRATCH, n, 1 + 3 * (n == 3)) for n in range(4)],
+    "from the middle to the start of a chunk": [
+        piece_of(SCRATCH, 0, 3),
+        store(SCRATCH, 3, bytes(8 * 16), 2, 11),
+        piece_of(SCRATCH, 18, 3),
+    ],
+    "chunks apart": [store(SCRATCH, 7, bytes(3 * 7 * 16), 3, 14)],
+    "backwards": [piece_of(SCRATCH, 14, 7), piece_of(SCRATCH, 0, 14)],
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_chunks_may_come_in_pieces_and_in_any_order(name):
+    bench = Bench(seed=8)
+    for _, transfer, data in LEGAL[name]:
+        bench.golden.write(transfer, data, 0)
+    assert not bench.run(LEGAL[name], cycles=1500)["fault"]
+    assert bench.done == len(LEGAL[name])
+    assert bench.memory == bench.dram.bytes.tobytes()
+
+
+def test_a_part_of_a_chunk_is_an_open_chunk():
+    assert Bench().run([piece_of(SCRATCH, 0, 10)], cycles=1000)["open_chunk"]
+
+
+@pytest.mark.sec("TEC.BLOCK_LIMIT")
+def test_no_block_is_sealed_with_a_key_that_may_not():
+    bench = Bench()
+    bench.seal_ok = 0
+    assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)["fault"]
+    assert not bench.lane.jobs
+
+
+@pytest.mark.parametrize("response", [Response.SLVERR, Response.DECERR, Response.EXOKAY])
+@pytest.mark.parametrize("at", [SCRATCH.base + 0x48, SCRATCH.tag_base + 8])
+def test_a_wrong_response_to_data_or_tag_is_a_fault_that_completes_nothing(response, at):
+    bench = Bench(stall=0.2)
+    bench.axi.failing = {at: response}
+    result = bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)
+    assert (result["fault"], result["idle"], bench.done) == (1, 1, 0)
+
+
+def test_a_response_to_somebody_else_is_a_fault():
+    bench = Bench()
+    bench.axi.response_id = 2
+    assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)["fault"]
+    assert bench.done == 0
+
+
+def test_elements_smaller_than_a_block_are_refused():
+    core = CoreConfig(log_block=3, log_inp_buff_size=13, log_wgt_buff_size=15, log_acc_buff_size=14)
+    with pytest.raises(ConfigError, match="whole cipher blocks"):
+        WritePath(TecShapes(SystemConfig(core=core)))
