@@ -32,8 +32,6 @@ KEYS = {slot: random.Random(slot).randbytes(16) for slot in (0, STATIC, SESSION)
 RUN, EPOCH, SEALED_VERSION = 5, 3, 77
 #: Where owners put what is imported.
 SOURCE, SOURCE_TAGS = 0x18000, 0x1F000
-#: Cycles after a stop until all is idle and overwritten.
-WIPE = 600
 NARROW = BusConfig(window_bytes=WINDOW)
 BUSES = [NARROW, BusConfig(protocol=BusProtocol.AXI4, data_bits=512, window_bytes=WINDOW)]
 
@@ -124,7 +122,7 @@ class Tensor:
 
 SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x930, 0x70)
 EXPORT = Tensor(4, Domain.EXPORT, 0xA000, 0x2A0, 0xE0, measured=1, first_bit=SCRATCH.chunks)
-PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0x1850, 0x1300, first_bit=SCRATCH.chunks + EXPORT.chunks)
+PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0xA50, 0x700, first_bit=SCRATCH.chunks + EXPORT.chunks)
 PROGRAM = Tensor(0, Domain.PROGRAM, 0x4000, 512, 64)
 WEIGHTS = Tensor(1, Domain.WEIGHTS, 0x6000, 0x5D0, 0x150)
 TENSORS = (SCRATCH, EXPORT, PLANE)
@@ -168,7 +166,7 @@ def seal_source(dram):
 class Bench:
     """The write path and the importer, with what stands around them."""
 
-    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, imports=False):
+    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, imports=False, stop_at=None):
         self.config = SystemConfig(bus=bus)
         self.shapes = TecShapes(self.config)
         self.rng = random.Random(seed)
@@ -198,6 +196,10 @@ class Bench:
         self.counted = []
         self.seal_ok = 1
         self.checks = []
+        self.seen = []
+        #: Cycles after a stop until all is idle and overwritten.
+        self.wipe = 600
+        self.stop_at = stop_at
 
     def pause(self):
         return self.rng.random() < self.stall
@@ -264,13 +266,13 @@ class Bench:
         async def process(ctx):
             write = self.write
             unit = self.config.core.element_bytes(Memory.OUT)
-            for tensor, transfer, _ in stores:
+            for (tensor, transfer, _), sample in zip(stores, self.samples(stores), strict=True):
                 while not ctx.get(write.room) or self.pause():
                     await ctx.tick()
                 empty = transfer.rows == 0 or transfer.row_elements == 0
                 ctx.set(write.begin, 1)
                 ctx.set(write.empty, empty)
-                ctx.set(write.sample, ctx.get(write.issued))
+                ctx.set(write.sample, sample)
                 await ctx.tick()
                 ctx.set(write.begin, 0)
                 if empty:
@@ -283,6 +285,9 @@ class Bench:
                 ctx.set(write.plan.valid, 0)
 
         return process
+
+    def samples(self, stores):
+        return [0] * len(stores)
 
     @property
     def offset_bits(self):
@@ -302,11 +307,28 @@ class Bench:
                 self.counted.append(nbytes)
 
     async def stopper(self, ctx):
-        """The top's sticky fault."""
+        """The top's sticky fault; also at a cycle of the test's choice."""
+        cycle = 0
         while True:
             _, _, fault, stop = await ctx.tick().sample(self.write.fault, self.write.stop)
-            ctx.set(self.write.stop, fault | stop)
-            ctx.set(self.importer.stop, fault | stop)
+            cycle += 1
+            stop |= fault | (cycle == self.stop_at)
+            ctx.set(self.write.stop, stop)
+            ctx.set(self.importer.stop, stop)
+
+    async def spy(self, ctx):
+        """What W offers, and whether a stop was there."""
+        port = self.write
+        while True:
+            _, _, *now = await ctx.tick().sample(
+                port.stop,
+                port.w.valid,
+                port.w.payload,
+                port.w.ready,
+                port.aw.valid & port.aw.ready,
+                port.lane.job.valid,
+            )
+            self.seen.append(now)
 
     async def source(self, ctx):
         """The reading side's client for imports: plain bytes, dense from each plan's start."""
@@ -351,7 +373,7 @@ class Bench:
                     break
             done.append(ready)
             ctx.set(port.valid, 0)
-            await ctx.tick().repeat(WIPE if stop else 20)
+            await ctx.tick().repeat(self.wipe if stop else 20)
             assert ctx.get(self.write.idle)
             assert ctx.get(self.write.wiped) == stop
 
@@ -364,7 +386,8 @@ class Bench:
         sim.add_clock(1e-8)
         for process in self.axi.processes[2:]:
             sim.add_testbench(process, background=True)
-        for process in (self.lane.process, self.measure, self.control, self.count, self.stopper):
+        processes = self.measure, self.control, self.count, self.stopper, self.spy
+        for process in (self.lane.process, *processes):
             sim.add_testbench(process, background=True)
         sim.add_testbench(self.descriptors(stores), background=True)
         beat = self.config.bus.beat_bytes
@@ -387,7 +410,7 @@ class Bench:
                 if self.done == len(stores) or stop:
                     break
             result["cycles"] = cycle
-            await ctx.tick().repeat(WIPE if stop else 20)
+            await ctx.tick().repeat(self.wipe if stop else 20)
             result["fault"] = stop
             for name in ("idle", "open_chunk", "wiped"):
                 result[name] = ctx.get(getattr(self.write, name))
@@ -481,11 +504,11 @@ def test_stores_leave_dram_and_measurements_as_the_golden_tec_does(bus, stall):
 
 def test_long_stores_move_one_beat_per_cycle():
     bench = Bench()
-    big = Tensor(6, Domain.SCRATCH, 0x8000, 0x4000, 0x1000)
-    stores = [store(big, n * 256, bytes(0x1000)) for n in range(4)]
+    big = Tensor(6, Domain.SCRATCH, 0x8000, 0x1000, 0x800)
+    stores = [store(big, n * 128, bytes(0x800)) for n in range(2)]
     cycles = bench.run(stores)["cycles"]
     # Tags are two beats each; the first chunk's first burst and the last tag's way are not hidden.
-    assert cycles < 0x4000 // 8 + 4 * 2 + 100
+    assert cycles < 0x1000 // 8 + 2 * 2 + 100
 
 
 def test_short_chunks_do_not_wait_for_tags():
@@ -559,7 +582,7 @@ def test_a_store_that_is_not_whole_chunks_in_order_is_a_fault(name):
     *before, (_, last, last_data) = BROKEN[name]
     for _, transfer, data in before:
         bench.golden.write(transfer, data, 0)
-    with pytest.raises(Fatal, match="double write|partial write"):
+    with pytest.raises(Fatal, match=r"double write|partial write"):
         bench.golden.write(last, last_data, 0)
     result = bench.run(BROKEN[name], cycles=1500)
     assert (result["fault"], result["idle"], result["wiped"]) == (1, 1, 1)
@@ -616,6 +639,81 @@ def test_a_response_to_somebody_else_is_a_fault():
     bench.axi.response_id = 2
     assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)["fault"]
     assert bench.done == 0
+
+
+@pytest.mark.sec("TEC.FATAL_SILENT")
+@pytest.mark.parametrize("stall", [0, 0.4])
+def test_after_a_stop_in_any_cycle_only_the_offered_beat_leaves(stall):
+    tiny = Tensor(6, Domain.SCRATCH, 0x8000, 0x40, 0x20)
+    stores = [piece_of(tiny, 0, 4)]
+    cycles = Bench(stall=stall, seed=3).run(stores)["cycles"]
+    for cycle in range(10, cycles, 1 if stall == 0 else 5):
+        bench = Bench(stall=stall, seed=3, stop_at=cycle)
+        bench.wipe = 60
+        assert bench.run(stores)["idle"]
+        stopped = next(n for n, (stop, *_) in enumerate(bench.seen) if stop)
+        after = bench.seen[stopped:]
+        # The beat that was offered as the stop came, until it is taken.
+        _, offered, beat, *_ = after[0]
+        for _, valid, now, ready, *_ in after:
+            if offered:
+                assert (valid, now) == (1, beat)
+                offered = not ready
+            else:
+                assert not valid or (now.data, now.strobe) == (0, 0)
+        assert not any(job for *_, job in after)
+        # At most the address that was offered.
+        assert sum(address for *_, address, _ in after) <= 1
+        assert bench.done == 0
+
+
+@pytest.mark.sec("TEC.STORE_BARRIER")
+@pytest.mark.parametrize(
+    ("issued", "verified", "sample"),
+    [(5, 3, 4), (2, 0xFFFE, 1), (1, 0xFFF0, 0xFFFF), (40_001, 40_000, 40_001)],
+)
+def test_a_store_waits_for_the_loads_before_its_sample(issued, verified, sample):
+    class Held(Bench):
+        def samples(self, stores):
+            return [sample] * len(stores)
+
+        async def loads(self, ctx):
+            ctx.set(self.write.issued, issued)
+            now = verified
+            ctx.set(self.write.verified, now)
+            while now != sample:
+                await ctx.tick().repeat(40)
+                assert not any(job or v or a for _, v, _, _, a, job in self.seen)
+                now = (now + 1) % (1 << 16)
+                ctx.set(self.write.verified, now)
+
+        def simulator(self, stores):
+            sim = super().simulator(stores)
+            sim.add_testbench(self.loads, background=True)
+            return sim
+
+    bench = Held()
+    result = bench.run([piece_of(SCRATCH, 0, 7)], cycles=1500)
+    assert (result["fault"], bench.done) == (0, 1)
+    assert result["cycles"] > 40 * ((sample - verified) % (1 << 16))
+
+
+@pytest.mark.parametrize(("issued", "verified"), [(7, 7), (40_000, 40_000), (9, 7)])
+def test_a_store_of_old_data_waits_for_nothing(issued, verified):
+    class Old(Bench):
+        def simulator(self, stores):
+            sim = super().simulator(stores)
+
+            async def loads(ctx):
+                ctx.set(self.write.issued, issued)
+                ctx.set(self.write.verified, verified)
+
+            sim.add_testbench(loads, background=True)
+            return sim
+
+    bench = Old()
+    assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=400)["fault"] == 0
+    assert bench.done == 1
 
 
 def test_elements_smaller_than_a_block_are_refused():
