@@ -5,7 +5,7 @@ bits ``32*c`` to ``32*c + 31``.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
@@ -76,6 +76,12 @@ class AesConfig:
         if self.slots < 1:
             raise CryptoError(f"AesConfig.slots is at least 1, not {self.slots}")
 
+    @classmethod
+    def of_passes(cls, passes: int, *, key_bits: int = 128, slots: int = 8) -> Self:
+        """Unroll as much as lets a block pass through ``passes`` times."""
+        rounds = cls(key_bits=key_bits, stages=1).rounds
+        return cls(key_bits=key_bits, stages=rounds // passes, slots=slots)
+
     @property
     def rounds(self) -> int:
         """Rounds of the cipher."""
@@ -129,16 +135,19 @@ class Aes(wiring.Component):
     Parameters
     ----------
     config : AesConfig
+    mark : int
+        Bits that accompany each block.
 
     """
 
-    #: In: ``{block: 128, slot}``.
+    #: In: ``{block: 128, slot, mark}``.
     i: stream.Interface
 
-    def __init__(self, config: AesConfig) -> None:
+    def __init__(self, config: AesConfig, *, mark: int = 0) -> None:
         self.config = config
         self._slot = unsigned((config.slots - 1).bit_length())
-        item = data.StructLayout({"block": 128, "slot": self._slot})
+        self._mark = unsigned(mark)
+        item = data.StructLayout({"block": 128, "slot": self._slot, "mark": self._mark})
         super().__init__(
             {
                 "i": In(stream.Signature(item)),
@@ -146,6 +155,9 @@ class Aes(wiring.Component):
                 #: Out: an encrypted block, for one cycle.
                 "o_valid": Out(1),
                 "o_block": Out(128),
+                "o_mark": Out(self._mark),
+                #: Out: the first stage has a block.
+                "busy": Out(1),
             }
         )
 
@@ -173,11 +185,12 @@ class Aes(wiring.Component):
                     m.d.comb += [put.addr.eq(write.slot + p * slots), put.en.eq(write.enable)]
 
         # What stands before each stage: a block's columns, its slot, and which pass it is in.
-        tag = data.StructLayout({"valid": 1, "slot": self._slot, "turn": range(passes)})
+        tag = data.StructLayout(
+            {"valid": 1, "slot": self._slot, "turn": range(passes), "mark": self._mark}
+        )
         tags: list[Any] = [Signal(tag, name=f"tag_{n}") for n in range(stages)]
         states: list[list[Any]] = [
-            [Signal(32, name=f"state_{n}_{c}", reset_less=True) for c in range(_COLUMNS)]
-            for n in range(stages)
+            [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)] for n in range(stages)
         ]
         results = []
         for n, (state, (_, get)) in enumerate(zip(states, keys, strict=True)):
@@ -193,13 +206,16 @@ class Aes(wiring.Component):
         m.d.comb += [
             returns.eq(last.valid & (last.turn != passes - 1)),
             self.i.ready.eq(~returns),
+            self.busy.eq(tags[0].valid),
         ]
         m.d.sync += [
             tags[0].valid.eq(returns | self.i.valid),
             tags[0].slot.eq(Mux(returns, last.slot, self.i.payload.slot)),
             tags[0].turn.eq(Mux(returns, last.turn + 1, 0)),
+            tags[0].mark.eq(Mux(returns, last.mark, self.i.payload.mark)),
             self.o_valid.eq(last.valid & ~returns),
             self.o_block.eq(Cat(results[-1])),
+            self.o_mark.eq(last.mark),
         ]
         for c, state in enumerate(states[0]):
             column = slice(32 * c, 32 * c + 32)

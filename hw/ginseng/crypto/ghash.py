@@ -95,6 +95,11 @@ class Ghash(wiring.Component):
                 "o_valid": Out(1),
                 "o_context": Out(context),
                 "o_sum": Out(_BLOCK),
+                #: In: writes zeros over the sum of context `sweep`; the domain is held in reset.
+                "wipe": In(1),
+                "sweep": In(context),
+                #: Out: a block is being multiplied.
+                "busy": Out(1),
             }
         )
 
@@ -164,9 +169,10 @@ class Ghash(wiring.Component):
         with m.If(done):
             m.d.sync += ended.eq(item)
         m.d.comb += [
-            put_sum.en.eq(ended_valid),
-            put_sum.addr.eq(ended.context),
+            put_sum.en.eq(ended_valid | self.wipe),
+            put_sum.addr.eq(Mux(self.wipe, self.sweep, ended.context)),
             put_sum.data.eq(total),
+            self.busy.eq(active),
             self.o_valid.eq(ended_valid & ended.last),
             self.o_context.eq(ended.context),
             self.o_sum.eq(_reversed(m, "sum", total)),

@@ -67,14 +67,19 @@ class RoundRobin(wiring.Component):
                         with m.If(self.i[candidate].valid):
                             m.d.comb += chosen.eq(candidate)
 
+        item = Signal.like(self.o.p.item)
+        with m.Switch(chosen):
+            for n in range(self.count):
+                with m.Case(n):
+                    m.d.comb += [self.i[n].ready.eq(self.taken), item.eq(self.i[n].p)]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(self.taken):
-            m.d.sync += [self.o.valid.eq(1), self.o.p.source.eq(chosen), last.eq(chosen)]
-        for n in range(self.count):
-            with m.If(chosen == n):
-                m.d.comb += self.i[n].ready.eq(free & self.i[n].valid)
-                with m.If(self.taken):
-                    m.d.sync += self.o.p.item.eq(self.i[n].p)
+            m.d.sync += [
+                self.o.valid.eq(1),
+                self.o.p.source.eq(chosen),
+                self.o.p.item.eq(item),
+                last.eq(chosen),
+            ]
 
         return m

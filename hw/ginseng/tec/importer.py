@@ -87,9 +87,14 @@ class Importer(wiring.Component):
         index = Signal.like(chunk.p.index)
         m.d.comb += [
             plan.raw.eq(1),
-            plan.base.eq(Mux(tag, source.tags, source.source)),
-            plan.position.eq(Mux(tag, index * TAG_BYTES, position)),
-            plan.row_bytes.eq(Mux(tag, TAG_BYTES, chunk.p.nbytes)),
+            # Each a tensor of its own, of one chunk.
+            plan.base.eq(
+                Mux(tag, source.tags, source.source) + Mux(tag, index * TAG_BYTES, position)
+            ),
+            plan.chunk.eq(Mux(tag, TAG_BYTES, chunk.p.nbytes)),
+            plan.chunks.eq(1),
+            plan.length.eq(plan.chunk),
+            plan.row_bytes.eq(plan.chunk),
             plan.rows.eq(1),
             self.plan.valid.eq((tag | chunk.valid) & ~self.stop),
             chunk.ready.eq(self.plan.ready & ~tag & ~self.stop),
