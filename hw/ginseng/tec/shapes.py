@@ -13,8 +13,17 @@ from ginseng.isa.config import SystemConfig, TecConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.table import GRANULE, KEY_SLOTS, MAX_CHUNK, Domain
 
-__all__ = ["NONCE_PREFIX_BITS", "LanePort", "MeasuredItem", "TableLookup", "TecShapes"]
+__all__ = [
+    "NONCE_PREFIX_BITS",
+    "VERSION_BITS",
+    "LanePort",
+    "MeasuredItem",
+    "TableLookup",
+    "TecShapes",
+]
 
+#: Of a version; the low bits of the following.
+VERSION_BITS: Final = 48
 #: Nonce but for the chunk index: domain, handle, version.
 NONCE_PREFIX_BITS: Final = 64
 
@@ -93,7 +102,7 @@ class TecShapes:
                 "length": self.position_bits,
                 "chunk": self.chunk_bits,
                 "chunks": self.index_bits,
-                "version": 48,
+                "version": VERSION_BITS,
                 "first_bit": range(tec.bitmap_bits),
             }
         )
@@ -108,12 +117,15 @@ class TecShapes:
             Key, and the nonce without the chunk index (`NONCE_PREFIX_BITS`).
         ``tracked``, ``first_bit``
             Its chunks have bits in the written bitmap, from there on.
-        ``index``, ``within``
-            Chunk of the first byte, and where it is in it.
+        ``measured``
+            The chunks of a store are measured as they leave.
+        ``position``, ``index``, ``within``
+            First byte; its chunk, and where it is in that.
         ``row_bytes``, ``rows``
             Of each row; neither is zero.
-        ``stride_index``, ``stride_within``
-            From the start of a row to that of the next: whole chunks, and bytes.
+        ``stride``, ``stride_index``, ``stride_within``
+            From the start of a row to that of the next, in bytes; the same as whole chunks and
+            bytes.
         ``merge``
             Rows that follow each other in a chunk share its fetch.
         """
@@ -129,10 +141,13 @@ class TecShapes:
                 "chunks": self.index_bits,
                 "tracked": 1,
                 "first_bit": range(self.tec.bitmap_bits),
+                "measured": 1,
+                "position": self.position_bits,
                 "index": self.index_bits,
                 "within": self.chunk_bits,
                 "row_bytes": self.position_bits,
                 "rows": 16,
+                "stride": self.position_bits,
                 "stride_index": self.index_bits,
                 "stride_within": self.chunk_bits,
                 "merge": 1,

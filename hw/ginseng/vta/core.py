@@ -196,7 +196,8 @@ class Core(wiring.Component):
                 Cat(
                     *(dispatch.fault, load.fault, compute.fault, store.fault),
                     *(counter.fault for counter in tokens.values()),
-                    port.fault,
+                    # Dead memory does not keep scratchpads from being zeroed.
+                    port.fault & ~(self.clear | clearing),
                     stuck,
                     unfinished,
                 ).any()

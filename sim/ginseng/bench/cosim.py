@@ -13,9 +13,11 @@ from ginseng.bench.port import Event, PortEvent, PortTiming
 from ginseng.bench.simulated import Simulated
 from ginseng.bus.port import StoreDescriptor
 from ginseng.golden.attest import public_bytes
+from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, attestation_public_key
 from ginseng.golden.port import Fatal, MemoryPort, Transfer
 from ginseng.golden.protected import ProtectedDevice
+from ginseng.golden.tec import Tec
 from ginseng.golden.vta.core import Counters
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
@@ -36,9 +38,16 @@ _CLEAR_STEP: Final = 64
 
 
 def core_model(
-    core: CoreConfig, bus: BusConfig, *, strict_finish: bool = True, trace: Path | None = None
+    core: CoreConfig,
+    bus: BusConfig,
+    *,
+    strict_finish: bool = True,
+    packed: bool = False,
+    trace: Path | None = None,
 ) -> Model:
     """Return the core alone, with its memory port as pins; the window of ``bus`` is not its own.
+
+    With ``packed``, two products share a multiplier as they do on the chip: slower to simulate.
 
     Raises
     ------
@@ -48,9 +57,9 @@ def core_model(
     """
     known = replace(bus, window_base=0, window_bytes=BusConfig().window_bytes)
     return Model(
-        lambda: Core(core, known, strict_finish=strict_finish),
+        lambda: Core(core, known, strict_finish=strict_finish, packed=packed),
         trace=trace,
-        recipe=f"Core {core} {known} strict_finish={strict_finish}",
+        recipe=f"Core {core} {known} strict_finish={strict_finish} packed={packed}",
     )
 
 
@@ -268,8 +277,7 @@ class CosimDevice(Simulated):
         self._identity: Final = identity or DeviceIdentity.generate()
         self._timing: Final = timing
         self._model = core_model(config.core, config.bus, trace=trace)
-        # Loads verify as late as they may: when their beats are with the core.
-        self.protected: Final = ProtectedDevice(config, self._identity, lazy=True, core=self._core)
+        self.protected: Final = ProtectedDevice(config, self._identity, engine=self._engine)
 
     @property
     def dram(self) -> NDArray[np.uint8]:
@@ -297,5 +305,7 @@ class CosimDevice(Simulated):
         """Drop the model; closing twice is fine."""
         self._model.close()
 
-    def _core(self, config: CoreConfig, port: MemoryPort) -> GatesCore:
-        return GatesCore(self._model, config, self.config.bus, port, timing=self._timing)
+    def _engine(self, config: SystemConfig, dram: Dram) -> tuple[Tec, GatesCore]:
+        # Loads verify as late as they may: when their beats are with the core.
+        tec = Tec(config, dram, lazy=True)
+        return tec, GatesCore(self._model, config.core, config.bus, tec, timing=self._timing)

@@ -5,7 +5,7 @@ import random
 import pytest
 from Crypto.Cipher import AES
 
-from ginseng.bench.lane import Burst, Chunk, LaneModel
+from ginseng.bench.verilated_lane import Burst, Chunk, VerilatedLane
 from ginseng.crypto.aes import AesConfig
 from ginseng.crypto.job import LaneConfig
 
@@ -63,7 +63,7 @@ def test_chunks_of_several_contexts_come_out_as_from_a_library(form, idle):
     config = FORMS[form]
     keys = {slot: rng.randbytes(config.aes.key_bits // 8) for slot in (0, 2, 7)}
     chunks = random_chunks(rng, config, 300, list(keys), 40)
-    lane = LaneModel(config, idle=idle)
+    lane = VerilatedLane(config, idle=idle)
     lane.load(keys)
     # A burst that starts inside a beat ends a beat later. What no burst means comes out as zeros,
     # or `run` raises.
@@ -75,7 +75,7 @@ def test_chunks_of_several_contexts_come_out_as_from_a_library(form, idle):
 
 def steady(config, blocks, count):
     """Put equal chunks through without pause; return cycles per chunk, and how busy both were."""
-    lane = LaneModel(config)
+    lane = VerilatedLane(config)
     lane.load({1: bytes(range(config.aes.key_bits // 8))})
     counters = [lane.model.pulses(name) for name in ("busy_aes", "busy_ghash")]
     chunks = [
@@ -108,7 +108,7 @@ def test_a_chunk_of_b_blocks_takes_2b_plus_2_cycles_and_keeps_both_engines_busy(
 
 
 def test_beats_of_a_chunk_come_out_one_a_cycle():
-    lane = LaneModel(LaneConfig())
+    lane = VerilatedLane(LaneConfig())
     lane.load({0: bytes(16)})
     chunk = Chunk(seals=True, slot=0, nonce=bytes(12), text=bytes(512))
     lane.run([chunk], [Burst(0, n, n + 8) for n in range(0, 32, 8)])
@@ -126,7 +126,7 @@ def test_wide_lanes_take_a_beat_a_cycle_and_one_more_for_the_tag():
 def test_a_wiped_lane_has_neither_hash_keys_nor_pads_nor_sums():
     config = LaneConfig()
     key, nonce = bytes(range(16)), bytes(12)
-    lane = LaneModel(config)
+    lane = VerilatedLane(config)
     lane.load({3: key})
     chunk = Chunk(seals=True, slot=3, nonce=nonce, text=bytes(range(64)))
     assert lane.run([chunk], [Burst(0, 0, 4)]) == tuple(

