@@ -6,13 +6,14 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume, Cover
 
 from ginseng.bench.formal.harness import Harness
-from ginseng.bench.formal.proof import Bug, Proof
+from ginseng.bench.formal.proof import Bug, Engine, Proof
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
 from ginseng.isa.mailbox import Refusal
 from ginseng.tec import bitmap as bitmap_module
 from ginseng.tec.bitmap import Bitmap
 from ginseng.tec.control import Control, ControlOp
 from ginseng.tec.keys import Limits
+from ginseng.tec.placement import Placement
 from ginseng.tec.shapes import TecShapes
 
 
