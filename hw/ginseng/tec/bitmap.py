@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,7 +69,7 @@ class Bitmap(wiring.Component):
             }
         )
 
-        self.words: Final = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
+        self.words: Final[Any] = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
 
     @staticmethod
     def transfer_ports(bits: int) -> dict[str, Any]:

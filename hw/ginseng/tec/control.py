@@ -13,7 +13,10 @@ from ginseng.tec.keys import K_MEM, KeySlots, Limits
 from ginseng.tec.shapes import TableLookup, TecShapes
 from ginseng.tec.table import Table, TableOp
 
-__all__ = ["Control", "ControlCommand", "ControlOp", "ImportPort"]
+__all__ = ["VERSION_BITS", "Control", "ControlCommand", "ControlOp", "ImportPort"]
+
+#: Bits of an epoch and of the number of a run.
+VERSION_BITS: Final = 48
 
 
 class ControlOp(enum.Enum, shape=3):
@@ -39,8 +42,9 @@ class ControlCommand(data.Struct):
     ``slot``, ``use``
         SLOT; KEY has the slot only.
     ``row``
-        ROW: itself. BEGIN, KEY: the key in the low bits, byte 0 in bits 7:0. IMPORT: a row of which ``base`` and ``tag_base`` say where the source and its tags
-        are. RUN: a row of which ``version`` is the number of the run.
+        ROW: itself. BEGIN, KEY: the key in the low bits, byte 0 in bits 7:0. IMPORT: a row of which
+        ``base`` and ``tag_base`` say where the source and its tags are. RUN: a row of which
+        ``version`` is the number of the run.
     """
 
     op: ControlOp
@@ -78,7 +82,7 @@ class ImportPort(wiring.Signature):
                 "slot": Out(range(KEY_SLOTS)),
                 "source": Out(shapes.position_bits),
                 "source_tags": Out(shapes.position_bits),
-                "epoch": Out(48),
+                "epoch": Out(VERSION_BITS),
                 "done": In(1),
             }
         )
@@ -151,7 +155,7 @@ class Control(wiring.Component):
                 "command": In(stream.Signature(ControlCommand)),
                 "answer_valid": Out(1),
                 "answer": Out(Refusal),
-                "state": Out(State, init=State.BOOT),
+                "state": Out(State, init=State.BOOT),  # type: ignore[call-arg]  # the stubs lack it
                 "running": Out(1),
                 "lookup": In(TableLookup(shapes)),
                 **Bitmap.transfer_ports(shapes.tec.bitmap_bits),
@@ -203,7 +207,7 @@ class Control(wiring.Component):
 
         state = Signal(State, init=State.BOOT)
         #: What was given last: to an import or a run, and to a run.
-        epoch, run = Signal(48), Signal(48)
+        epoch, run = Signal(VERSION_BITS), Signal(VERSION_BITS)
         #: The second operation of the table for one command.
         second = Signal()
         config, locked = state == State.CONFIG, state == State.LOCKED
@@ -264,10 +268,9 @@ class Control(wiring.Component):
             m.next = "Answer"
 
         with m.FSM():
-            with m.State("Boot"):
-                with m.If(self.wiped):
-                    m.d.sync += state.eq(State.IDLE)
-                    m.next = "Idle"
+            with m.State("Boot"), m.If(self.wiped):
+                m.d.sync += state.eq(State.IDLE)
+                m.next = "Idle"
 
             with m.State("Idle"):
                 m.d.comb += self.command.ready.eq(~halted)
@@ -278,41 +281,36 @@ class Control(wiring.Component):
             with m.State("Judge"):
                 answer(Refusal.WRONG_STATE)
                 with m.Switch(held.op):
-                    with m.Case(ControlOp.BEGIN):
-                        with m.If(state == State.IDLE):
-                            answer(Refusal.NONE)
-                            with m.If(~held.check):
-                                m.d.comb += keys.load.eq(1)
-                                m.next = "Await-Key"
-                    with m.Case(ControlOp.SLOT):
-                        with m.If(config):
-                            answer(keys.declare_refusal)
-                            m.d.comb += keys.declare.eq(
-                                (keys.declare_refusal == Refusal.NONE) & ~held.check
-                            )
+                    with m.Case(ControlOp.BEGIN), m.If(state == State.IDLE):
+                        answer(Refusal.NONE)
+                        with m.If(~held.check):
+                            m.d.comb += keys.load.eq(1)
+                            m.next = "Await-Key"
+                    with m.Case(ControlOp.SLOT), m.If(config):
+                        answer(keys.declare_refusal)
+                        m.d.comb += keys.declare.eq(
+                            (keys.declare_refusal == Refusal.NONE) & ~held.check
+                        )
                     # SEC: TEC.TABLE_LOCKED
-                    with m.Case(ControlOp.ROW, ControlOp.LOCK):
-                        with m.If(config):
-                            m.d.comb += table.start.eq(1)
-                            m.next = "Await-Table"
-                    with m.Case(ControlOp.KEY):
-                        with m.If(locked):
-                            answer(keys.load_refusal)
-                            with m.If((keys.load_refusal == Refusal.NONE) & ~held.check):
-                                m.d.comb += keys.load.eq(1)
-                                m.next = "Await-Key"
+                    with m.Case(ControlOp.ROW, ControlOp.LOCK), m.If(config):
+                        m.d.comb += table.start.eq(1)
+                        m.next = "Await-Table"
+                    with m.Case(ControlOp.KEY), m.If(locked):
+                        answer(keys.load_refusal)
+                        with m.If((keys.load_refusal == Refusal.NONE) & ~held.check):
+                            m.d.comb += keys.load.eq(1)
+                            m.next = "Await-Key"
                     with m.Case(ControlOp.IMPORT):
                         answer(Refusal.IMPORT_ROW)
                         with m.If(config | locked):
                             m.d.comb += table.start.eq(1)
                             m.next = "Await-Table"
-                    with m.Case(ControlOp.RUN):
-                        with m.If(locked):
-                            # SEC: TEC.UNLOADED_SLOT
-                            answer(Refusal.RUN_KEY)
-                            with m.If(keys.complete):
-                                m.d.comb += table.start.eq(1)
-                                m.next = "Await-Table"
+                    with m.Case(ControlOp.RUN), m.If(locked):
+                        # SEC: TEC.UNLOADED_SLOT
+                        answer(Refusal.RUN_KEY)
+                        with m.If(keys.complete):
+                            m.d.comb += table.start.eq(1)
+                            m.next = "Await-Table"
                     with m.Case(ControlOp.FINISH):
                         with m.If(self.running & held.check):
                             answer(Refusal.NONE)
@@ -326,31 +324,26 @@ class Control(wiring.Component):
                             m.d.comb += self.fault.eq(1)
                             m.next = "Halt"
 
-            with m.State("Await-Key"):
-                with m.If(keys.loaded):
-                    answer(Refusal.NONE)
-                    with m.If(held.op == ControlOp.BEGIN):
-                        m.d.comb += table.begin.eq(1)
-                        m.d.sync += state.eq(State.CONFIG)
+            with m.State("Await-Key"), m.If(keys.loaded):
+                answer(Refusal.NONE)
+                with m.If(held.op == ControlOp.BEGIN):
+                    m.d.comb += table.begin.eq(1)
+                    m.d.sync += state.eq(State.CONFIG)
 
-            with m.State("Await-Table"):
-                with m.If(table.done):
-                    answer(table.refusal)
-                    with m.If(table.refusal == Refusal.NONE):
-                        with m.Switch(held.op):
-                            with m.Case(ControlOp.ROW):
-                                m.d.comb += keys.named.eq(~held.check)
-                            with m.Case(ControlOp.LOCK):
-                                with m.If(~held.check):
-                                    m.d.sync += state.eq(State.LOCKED)
-                            with m.Case(ControlOp.IMPORT):
-                                with m.If(table.sealed & ~keys.asked_loaded):
-                                    answer(Refusal.IMPORT_KEY)
-                                with m.Elif(~held.check):
-                                    m.next = "Count-Epoch"
-                            with m.Default():
-                                with m.If(~held.check):
-                                    m.next = "Count-Epoch"
+            with m.State("Await-Table"), m.If(table.done):
+                answer(table.refusal)
+                with m.If(table.refusal == Refusal.NONE), m.Switch(held.op):
+                    with m.Case(ControlOp.ROW):
+                        m.d.comb += keys.named.eq(~held.check)
+                    with m.Case(ControlOp.LOCK), m.If(~held.check):
+                        m.d.sync += state.eq(State.LOCKED)
+                    with m.Case(ControlOp.IMPORT):
+                        with m.If(table.sealed & ~keys.asked_loaded):
+                            answer(Refusal.IMPORT_KEY)
+                        with m.Elif(~held.check):
+                            m.next = "Count-Epoch"
+                    with m.Default(), m.If(~held.check):
+                        m.next = "Count-Epoch"
 
             with m.State("Count-Epoch"):
                 m.d.sync += [epoch.eq(epoch + 1), second.eq(1)]
@@ -378,16 +371,14 @@ class Control(wiring.Component):
                 m.d.comb += table.start.eq(1)
                 m.next = "Await-Versions"
 
-            with m.State("Await-Versions"):
-                with m.If(table.done):
-                    answer(Refusal.NONE)
-                    with m.If(held.op == ControlOp.RUN):
-                        m.d.sync += state.eq(State.RUN)
+            with m.State("Await-Versions"), m.If(table.done):
+                answer(Refusal.NONE)
+                with m.If(held.op == ControlOp.RUN):
+                    m.d.sync += state.eq(State.RUN)
 
-            with m.State("Await-Clear"):
-                with m.If(bitmap.clean):
-                    m.d.sync += state.eq(State.LOCKED)
-                    answer(Refusal.NONE)
+            with m.State("Await-Clear"), m.If(bitmap.clean):
+                m.d.sync += state.eq(State.LOCKED)
+                answer(Refusal.NONE)
 
             with m.State("Answer"):
                 m.d.comb += [self.answer_valid.eq(~halted), forget.eq(1)]

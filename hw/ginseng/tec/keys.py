@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -116,7 +116,7 @@ class KeySlots(wiring.Component):
         )
 
         #: Blocks that may still be encrypted under each.
-        self.left: Final = memory.MemoryData(
+        self.left: Final[Any] = memory.MemoryData(
             shape=limits.blocks.bit_length(), depth=KEY_SLOTS, init=[]
         )
 
@@ -221,23 +221,20 @@ class KeySlots(wiring.Component):
                     with m.If(wiping == KEY_SLOTS - 1):
                         m.next = "Await-Wipe"
 
-            with m.State("Await-Wipe"):
-                with m.If(~expand.busy):
-                    m.d.sync += self.wiped.eq(1)
-                    m.next = "Idle"
+            with m.State("Await-Wipe"), m.If(~expand.busy):
+                m.d.sync += self.wiped.eq(1)
+                m.next = "Idle"
 
-            with m.State("Idle"):
-                with m.If(self.load):
-                    m.next = "Expand-Key"
+            with m.State("Idle"), m.If(self.load):
+                m.next = "Expand-Key"
 
             with m.State("Expand-Key"):
                 m.d.comb += expand.i.valid.eq(1)
                 with m.If(expand.i.ready):
                     m.next = "Await-Expansion"
 
-            with m.State("Await-Expansion"):
-                with m.If(~expand.busy):
-                    m.next = "Offer-Slot"
+            with m.State("Await-Expansion"), m.If(~expand.busy):
+                m.next = "Offer-Slot"
 
             with m.State("Offer-Slot"):
                 m.d.comb += self.hash_key.valid.eq(1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amaranth import Cat, Const, Module, Signal
+from amaranth import Cat, Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -100,9 +100,7 @@ class RowRules(wiring.Component):
             (Refusal.ROW_SOURCE, lambda line: row.source == line.source.value),
             (
                 Refusal.ROW_SLOT,
-                lambda line: (
-                    ~unslotted & (self.use == line.use.value) if line.use else unslotted
-                ),
+                lambda line: ~unslotted & (self.use == line.use.value) if line.use else unslotted,
             ),
             (
                 Refusal.ROW_VERSION,

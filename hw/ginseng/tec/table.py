@@ -141,8 +141,8 @@ class Table(wiring.Component):
         )
         placed = data.StructLayout({"valid": 1, "placed": 1, "version": 48})
         depth = shapes.tec.table_entries
-        self.rows: Final = memory.MemoryData(shape=kept, depth=depth, init=[])
-        self.versions: Final = memory.MemoryData(shape=placed, depth=depth, init=[])
+        self.rows: Final[Any] = memory.MemoryData(shape=kept, depth=depth, init=[])
+        self.versions: Final[Any] = memory.MemoryData(shape=placed, depth=depth, init=[])
 
     def elaborate(self, platform):
         m = Module()
@@ -275,81 +275,78 @@ class Table(wiring.Component):
                 with m.If(self.start):
                     m.next = "Judge"
 
-            with m.State("Judge"):
-                with m.Switch(self.op):
-                    with m.Case(TableOp.LOAD):
-                        with m.If(~known):
-                            refuse(Refusal.ROW_HANDLE)
-                        with m.Elif(now.valid):
-                            refuse(Refusal.ROW_DUPLICATE)
-                        with m.Elif(rules.refusal != Refusal.NONE):
-                            refuse(rules.refusal)
-                        # SEC: TEC.ROW_WINDOW
-                        with m.Elif(far_data | far_tags):
-                            refuse(Refusal.ROW_WINDOW)
-                        with m.Else():
-                            m.d.comb += placement.start.eq(1)
-                            m.next = "Place"
-                    with m.Case(TableOp.IMPORT):
-                        # SEC: TEC.TABLE_LOCKED -- plain imports are closed by LOCK.
-                        with m.If(~(found & imported & (plain ^ self.locked))):
-                            refuse(Refusal.IMPORT_ROW)
-                        # SEC: TEC.IMPORT_ONCE
-                        with m.Elif(repeats):
-                            refuse(Refusal.IMPORT_ORDER)
-                        # SEC: TEC.IMPORT_SOURCE
-                        with m.Elif(
-                            Cat(row.base[:unit], row.tag_base[:unit]).any()
-                            | far_data
-                            | Mux(plain, row.tag_base.any(), far_tags)
-                        ):
-                            refuse(Refusal.IMPORT_SOURCE)
-                        with m.Else():
-                            m.d.comb += placement.start.eq(1)
-                            m.next = "Place"
-                    with m.Case(TableOp.LOCK):
-                        # SEC: TEC.ENTRY_MEASURED
-                        program = (there.permissions & Permission.X).any() & now.placed
-                        with m.If(found & program):
-                            m.next = "Scan-Imports"
-                        with m.Else():
-                            refuse(Refusal.LOCK_ENTRY)
-                    with m.Case(TableOp.RUN):
-                        m.next = "Scan-Imports"
-                    with m.Case(TableOp.PLACE):
-                        m.d.comb += [
-                            of_epoch.eq(1),
-                            version_write.data.valid.eq(1),
-                            version_write.data.placed.eq(1),
-                            version_write.en.eq(1),
-                        ]
-                        for number in range(2):
-                            with m.If(plain == number):
-                                m.d.sync += [some[number].eq(1), latest[number].eq(self.handle)]
-                        m.next = "Answer"
-                    with m.Case(TableOp.START):
-                        m.next = "Give-Versions"
-
-            with m.State("Place"):
-                with m.If(placement.done):
-                    m.next = "Answer"
-                    with m.If(imports):
-                        with m.If(placement.outside | placement.overlaps):
-                            refuse(Refusal.IMPORT_SOURCE)
-                    with m.Elif(placement.outside):
+            with m.State("Judge"), m.Switch(self.op):
+                with m.Case(TableOp.LOAD):
+                    with m.If(~known):
+                        refuse(Refusal.ROW_HANDLE)
+                    with m.Elif(now.valid):
+                        refuse(Refusal.ROW_DUPLICATE)
+                    with m.Elif(rules.refusal != Refusal.NONE):
+                        refuse(rules.refusal)
+                    # SEC: TEC.ROW_WINDOW
+                    with m.Elif(far_data | far_tags):
                         refuse(Refusal.ROW_WINDOW)
-                    # SEC: TEC.ROW_OVERLAP
-                    with m.Elif(placement.overlaps):
-                        refuse(Refusal.ROW_OVERLAP)
-                    # SEC: TEC.ENTRY_CHUNK
-                    with m.Elif(enters & (entered | (row.chunk > ENTRY_CHUNK_LIMIT))):
-                        refuse(Refusal.ROW_ENTRY)
-                    with m.Elif(writes & placement.left[-1]):
-                        refuse(Refusal.ROW_BITMAP)
-                    with m.Elif(~self.check):
-                        with m.If(writes):
-                            m.d.sync += self.free.eq(placement.left)
-                        m.next = "Take"
+                    with m.Else():
+                        m.d.comb += placement.start.eq(1)
+                        m.next = "Place"
+                with m.Case(TableOp.IMPORT):
+                    # SEC: TEC.TABLE_LOCKED -- plain imports are closed by LOCK.
+                    with m.If(~(found & imported & (plain ^ self.locked))):
+                        refuse(Refusal.IMPORT_ROW)
+                    # SEC: TEC.IMPORT_ONCE
+                    with m.Elif(repeats):
+                        refuse(Refusal.IMPORT_ORDER)
+                    # SEC: TEC.IMPORT_SOURCE
+                    with m.Elif(
+                        Cat(row.base[:unit], row.tag_base[:unit]).any()
+                        | far_data
+                        | Mux(plain, row.tag_base.any(), far_tags)
+                    ):
+                        refuse(Refusal.IMPORT_SOURCE)
+                    with m.Else():
+                        m.d.comb += placement.start.eq(1)
+                        m.next = "Place"
+                with m.Case(TableOp.LOCK):
+                    # SEC: TEC.ENTRY_MEASURED
+                    program = (there.permissions & Permission.X).any() & now.placed
+                    with m.If(found & program):
+                        m.next = "Scan-Imports"
+                    with m.Else():
+                        refuse(Refusal.LOCK_ENTRY)
+                with m.Case(TableOp.RUN):
+                    m.next = "Scan-Imports"
+                with m.Case(TableOp.PLACE):
+                    m.d.comb += [
+                        of_epoch.eq(1),
+                        version_write.data.valid.eq(1),
+                        version_write.data.placed.eq(1),
+                        version_write.en.eq(1),
+                    ]
+                    for number in range(2):
+                        with m.If(plain == number):
+                            m.d.sync += [some[number].eq(1), latest[number].eq(self.handle)]
+                    m.next = "Answer"
+                with m.Case(TableOp.START):
+                    m.next = "Give-Versions"
+
+            with m.State("Place"), m.If(placement.done):
+                m.next = "Answer"
+                with m.If(imports), m.If(placement.outside | placement.overlaps):
+                    refuse(Refusal.IMPORT_SOURCE)
+                with m.Elif(placement.outside):
+                    refuse(Refusal.ROW_WINDOW)
+                # SEC: TEC.ROW_OVERLAP
+                with m.Elif(placement.overlaps):
+                    refuse(Refusal.ROW_OVERLAP)
+                # SEC: TEC.ENTRY_CHUNK
+                with m.Elif(enters & (entered | (row.chunk > ENTRY_CHUNK_LIMIT))):
+                    refuse(Refusal.ROW_ENTRY)
+                with m.Elif(writes & placement.left[-1]):
+                    refuse(Refusal.ROW_BITMAP)
+                with m.Elif(~self.check):
+                    with m.If(writes):
+                        m.d.sync += self.free.eq(placement.left)
+                    m.next = "Take"
 
             with m.State("Take"):
                 m.d.comb += [

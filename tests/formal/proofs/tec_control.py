@@ -2,14 +2,17 @@
 
 from unittest.mock import patch
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.hdl import Assert, Assume, Cover
+from amaranth.lib.wiring import Out
 
 from ginseng.bench.formal.harness import Harness
-from ginseng.bench.formal.proof import Bug, Engine, Proof
+from ginseng.bench.formal.proof import Bug, Proof
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
-from ginseng.isa.mailbox import Refusal
 from ginseng.tec import bitmap as bitmap_module
+from ginseng.tec import control as control_module
+from ginseng.tec import placement as placement_module
+from ginseng.tec import shapes as shapes_module
 from ginseng.tec.bitmap import Bitmap
 from ginseng.tec.control import Control, ControlOp
 from ginseng.tec.keys import Limits
@@ -88,37 +91,33 @@ class WrittenOnce(Harness):
 
 
 class GivenOnce(Harness):
-    """`Control` without its table, keys and bitmap, which may answer anything at any time."""
+    """`Control`; its table, keys and bitmap answer anything at any time."""
 
-    EPOCHS = 3
+    EPOCHS, BITS = 2, 2
     CONFIG = SystemConfig(
         bus=BusConfig(window_bytes=4096), tec=TecConfig(table_entries=2, bitmap_bits=16)
     )
-    PARTS = (
-        ("table.done", 1),
-        ("table.refusal", Refusal),
-        ("table.sealed", 1),
-        ("table.owes", 1),
-        ("table.wiped", 1),
-        ("keys.loaded", 1),
-        ("keys.wiped", 1),
-        ("keys.complete", 1),
-        ("keys.asked_loaded", 1),
-        ("keys.load_refusal", Refusal),
-        ("keys.declare_refusal", Refusal),
-        ("keys.seal_valid", 1),
-        ("keys.seal_ok", 1),
-        ("bitmap.clean", 1),
-        ("bitmap.waits", 1),
-        ("bitmap.begin_valid", 1),
-        ("bitmap.begin_fresh", 1),
-    )
+    PARTS = ("Table", "KeySlots", "Bitmap")
+
+    def anything(self, name: str) -> type:
+        """Return a part of which only the ports are left."""
+
+        def elaborate(part, platform):
+            m = Module()
+            for path, member, value in part.signature.flatten(part):
+                if member.flow is Out:
+                    port = Value.cast(value)
+                    m.d.comb += port.eq(self.free("_".join(map(str, (name, *path))), len(port)))
+            return m
+
+        return type(name, (getattr(control_module, name),), {"elaborate": elaborate})
 
     def build(self, m: Module) -> None:
-        m.submodules.dut = dut = Control(TecShapes(self.CONFIG), Limits(epochs=self.EPOCHS))
-        for path, shape in self.PARTS:
-            self.replace(f"dut.session.{path}", shape)
-        self.feed(m, dut.command, "command")
+        parts = {name: self.anything(name) for name in self.PARTS}
+        with patch.multiple(control_module, VERSION_BITS=self.BITS, **parts):
+            dut = Control(TecShapes(self.CONFIG), Limits(epochs=self.EPOCHS))
+            m.submodules.dut = dut.elaborate(None)
+        self.offer(m, dut.command, "command")
         m.d.comb += [
             dut.importing.done.eq(self.free("done")),
             dut.open_chunk.eq(self.free("open_chunk")),
@@ -127,37 +126,101 @@ class GivenOnce(Harness):
         command, taken = dut.command.p, dut.command.valid & dut.command.ready
 
         # The command under way, and what was given before.
-        asked = Signal(command.shape())
+        op, check, number = Signal(ControlOp), Signal(), Signal(self.BITS)
         with m.If(taken):
-            m.d.sync += asked.eq(command)
+            m.d.sync += [op.eq(command.op), check.eq(command.check)]
+            m.d.sync += number.eq(command.row.version)
         imports, runs = Signal(), Signal()
         m.d.sync += [imports.eq(dut.importing.valid), runs.eq(dut.running)]
         begins = dut.running & ~runs
-        gives = (dut.importing.valid & ~imports) | begins
-        epoch, run = Signal(48), Signal(48)
-        with m.If(gives):
+        epoch, run = Signal(self.BITS), Signal(self.BITS)
+        with m.If((dut.importing.valid & ~imports) | begins):
             m.d.sync += epoch.eq(dut.importing.epoch)
             m.d.comb += Assert(dut.importing.epoch > epoch)
         with m.If(begins):
-            m.d.sync += run.eq(asked.row.version)
-            m.d.comb += [
-                Assert(asked.op == ControlOp.RUN),
-                Assert(asked.row.version > run),
-                Assert(asked.row.version <= self.EPOCHS),
-            ]
+            m.d.sync += run.eq(number)
+            m.d.comb += [Assert(op == ControlOp.RUN), Assert(number > run)]
         m.d.comb += [
             Assert(dut.importing.epoch <= self.EPOCHS),
-            Assert(~dut.importing.valid | (asked.op == ControlOp.IMPORT)),
+            Assert(~dut.importing.valid | (op == ControlOp.IMPORT)),
             # While one is in use, it stays.
             Assert(~(imports & dut.importing.valid) | (dut.importing.epoch == epoch)),
             Assert(~(runs & dut.running) | (dut.importing.epoch == epoch)),
             # What is only asked changes nothing.
-            Assert(~(asked.check & (dut.importing.valid | begins))),
-            Cover(begins & (run == 1) & (epoch == 2)),
+            Assert(~(check & (dut.importing.valid | begins))),
+            Cover(begins & (epoch != 0)),
         ]
 
 
-BITMAP, CONTROL = "ginseng.tec.bitmap", "ginseng.tec.control"
+class Apart(Harness):
+    """`Placement` of one row beside others, and a granule of the solver's choice."""
+
+    ENTRIES, WINDOW, GRANULE, ALIGNMENT = 2, 4096, 512, 1024
+    CONFIG = SystemConfig(
+        bus=BusConfig(window_bytes=WINDOW), tec=TecConfig(table_entries=ENTRIES, bitmap_bits=2)
+    )
+
+    def build(self, m: Module) -> None:
+        with (
+            patch.multiple(shapes_module, GRANULE=self.GRANULE, MAX_CHUNK=2 * self.GRANULE),
+            patch.multiple(placement_module, GRANULE=self.GRANULE, BASE_ALIGNMENT=self.ALIGNMENT),
+        ):
+            shapes = TecShapes(self.CONFIG)
+            dut = Placement(shapes)
+            m.submodules.dut = dut.elaborate(None)
+        # How many chunks a row has is divided out in the design; here it is any number.
+        self.replace("dut.difference", len(dut.chunk) + 2)
+        row = {
+            name: self.constant(m, name, shapes.index_bits)
+            for name in ("base", "tag_base", "length")
+        }
+        imports, tagged = self.constant(m, "imports"), self.constant(m, "tagged")
+        table = [self.constant(m, f"row_{n}", dut.other.shape()) for n in range(self.ENTRIES)]
+        own = self.constant(m, "own", range(self.ENTRIES))
+        started = Signal()
+        m.d.sync += started.eq(1)
+        m.d.comb += [
+            dut.start.eq(~started),
+            dut.imports.eq(imports),
+            dut.tagged.eq(tagged),
+            Assume(tagged | imports),
+            *(getattr(dut, name).eq(value) for name, value in row.items()),
+        ]
+        source = Signal(dut.other.shape())
+        for n, entry in enumerate(table):
+            with m.If(Mux(dut.by_index, dut.index, own) == n):
+                m.d.comb += dut.other.eq(entry)
+            with m.If(own == n):
+                m.d.comb += source.eq(entry)
+
+        unit, end = self.ALIGNMENT // self.GRANULE, self.WINDOW // self.GRANULE
+        length = Mux(imports, source.length, row["length"])
+        chunks = Mux(imports, source.chunks, dut.chunks)
+        spans = [(row["base"], length, 1), (row["tag_base"], chunks, tagged)]
+        granule = self.constant(m, "granule", range(end + 1))
+
+        def holds(base, count):
+            return (base <= granule) & (granule < base + count)
+
+        good = dut.done & ~dut.outside & ~dut.overlaps
+        held = [there & holds(base, count) for base, count, there in spans]
+        for base, count, there in spans:
+            m.d.comb += Assert(~(good & there) | (base + count <= end))
+        with m.If(good):
+            m.d.comb += Assert(imports | ~(held[0] & held[1]))
+            for entry in table:
+                others = holds(entry.base * unit, entry.length) | holds(
+                    entry.tag_base * unit, entry.chunks
+                )
+                m.d.comb += Assert(~(entry.valid & others & (held[0] | held[1])))
+        m.d.comb += [
+            Cover(good & imports & table[0].valid & table[1].valid),
+            Cover(good & ~imports & table[0].valid & table[1].valid & holds(row["base"], length)),
+            Cover(dut.done & dut.overlaps),
+        ]
+
+
+BITMAP, CONTROL, PLACEMENT = (f"ginseng.tec.{name}" for name in ("bitmap", "control", "placement"))
 
 PROOFS = [
     Proof(
@@ -218,11 +281,12 @@ PROOFS = [
         claim="P1: every import and every run has an epoch, and every run a number, that none "
         "before had in the session; none is above the limit",
         harness=GivenOnce,
-        configuration=f"limit of {GivenOnce.EPOCHS} epochs; table, keys and bitmap answer anything "
-        "at any time",
-        generalises="the limit is compared with and nothing else; the counters have their 48 bits",
-        assumptions=("the monitor holds a command until it is taken", "no wipe"),
-        depth=24,
+        configuration=f"epochs and runs of {GivenOnce.BITS} bits instead of 48, the last is "
+        f"{GivenOnce.EPOCHS}; table, keys and bitmap answer anything at any time",
+        generalises="they are counted and compared as whole numbers",
+        assumptions=("no wipe",),
+        depth=26,
+        timeout=900,
         bugs=(
             Bug(
                 name="an import goes on with the epoch of the one before",
@@ -252,6 +316,52 @@ PROOFS = [
                 new="""                            with m.Default():
                                 m.next = "Count-Epoch"
 """,
+            ),
+        ),
+    ),
+    Proof(
+        name="placement",
+        claim="P5: a row or source that is neither outside nor overlaps lies inside the window, "
+        "and shares no granule with data or tags of any row, nor a row with its own tags",
+        harness=Apart,
+        configuration=f"window of {Apart.WINDOW // Apart.GRANULE} granules, bases are multiples of "
+        f"{Apart.ALIGNMENT // Apart.GRANULE}, {Apart.ENTRIES} rows, also illegal ones; a row has "
+        "any number of chunks, instead of the quotient",
+        generalises="rows are compared one after the other in a loop, all alike; positions are "
+        "compared as whole numbers, and an operation starts from the same registers each time",
+        depth=80,
+        bugs=(
+            Bug(
+                name="tags are not compared with tags",
+                module=PLACEMENT,
+                old="with m.Elif(other_tags & (tags | ~self.tagged)):",
+                new="with m.Elif(tags | (other_tags & ~self.tagged)):",
+            ),
+            Bug(
+                name="a span that starts with another does not meet it",
+                module=PLACEMENT,
+                old="below = total[-1]",
+                new="below = total[-1] & (acc != 0)",
+            ),
+            Bug(
+                name="the last row is not looked at",
+                module=PLACEMENT,
+                old="last = self.index == self.shapes.tec.table_entries - 1",
+                new="last = self.index == self.shapes.tec.table_entries - 2",
+            ),
+            Bug(
+                name="tags may leave the window",
+                module=PLACEMENT,
+                old="m.d.sync += [self.chunks.eq(acc), acc.eq(end), other_tags.eq(1)]",
+                new="m.d.sync += [self.chunks.eq(acc), acc.eq(end * 2), other_tags.eq(1)]",
+            ),
+            Bug(
+                name="a row is not compared with its own tags",
+                module=PLACEMENT,
+                old="                        m.d.sync += window.eq(0)\n"
+                '                        m.next = "Compare-Span"',
+                new="                        m.d.sync += Cat(window, apart, other_tags).eq(0b010)\n"
+                '                        m.next = "Seek-Row"',
             ),
         ),
     ),

@@ -124,9 +124,7 @@ class Pair:
     def key(self):
         missing = [slot for slot in self.uses if slot not in self.keys]
         slot, key = self.rng.choice([*range(9), *missing * 20]), self.rng.randbytes(16)
-        answer = self.both(
-            ControlOp.KEY, lambda: self.tec.load_key(slot, key), slot=slot, row=key
-        )
+        answer = self.both(ControlOp.KEY, lambda: self.tec.load_key(slot, key), slot=slot, row=key)
         if answer is Refusal.NONE:
             self.keys[slot] = key
 
@@ -357,7 +355,12 @@ class Pair:
         ready = not self.due and len(self.rows) > 4
         likely = {
             State.IDLE: [self.begin],
-            State.CONFIG: [self.slot, *[self.row] * 4, *[self.imports] * 3, *[self.lock] * 9 * ready],
+            State.CONFIG: [
+                self.slot,
+                *[self.row] * 4,
+                *[self.imports] * 3,
+                *[self.lock] * 9 * ready,
+            ],
             State.LOCKED: [*[self.key] * 3, *[self.imports] * 2, *[self.start] * (1 + 9 * ready)],
             State.RUN: [*[self.write] * 20, *[self.finish] * (1 + 9 * self.complete)],
         }[self.gates.state]

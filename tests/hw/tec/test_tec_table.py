@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from ginseng.golden.tec.table import TensorTable
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
 from ginseng.isa.mailbox import Refusal
-from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
+from ginseng.isa.table import TENSOR_ROW, Permission, SlotUse
 from ginseng.tec.legal import RowRules
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.table import Table, TableOp

@@ -278,9 +278,7 @@ _KINDS: Final[dict[str, Callable[[Cell], Iterator[Arc]]]] = {
     **dict.fromkeys(("MUXF7", "MUXF8"), _gate),
     "CARRY4": _carry,
     **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE"), _flip_flop),
-    **dict.fromkeys(
-        ("RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "RAM64X1S"), _lutram
-    ),
+    **dict.fromkeys(("RAM32M", "RAM64M", "RAM32X1D", "RAM64X1D", "RAM128X1D", "RAM64X1S"), _lutram),
     **dict.fromkeys(("SRL16E", "SRLC32E"), _shift_register),
     **dict.fromkeys(("RAMB18E1", "RAMB36E1"), _block_ram),
     "DSP48E1": _dsp,
