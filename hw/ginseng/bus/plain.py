@@ -7,19 +7,18 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
-from ginseng.bus.plan import Planner, bases_layout
+from ginseng.bus.plan import bases_layout
 from ginseng.bus.port import MemorySignature
 from ginseng.bus.reader import Reader
 from ginseng.bus.shapes import READERS, DmaShapes
+from ginseng.bus.traffic import COUNTERS, Traffic, traffic_limits, traffic_units
 from ginseng.bus.writer import Writer
 from ginseng.flow.arbiter import RoundRobin
 from ginseng.isa.config import BusConfig, CoreConfig
 from ginseng.isa.transfer import Client
 
-__all__ = ["COUNTERS", "PlainDma"]
+__all__ = ["PlainDma"]
 
-#: What the DMA counts; names as in the register map.
-COUNTERS = ("read_bytes", "write_bytes", "read_bursts", "write_bursts")
 _COUNTED = (Client.COMPUTE, Client.INP, Client.WGT)
 
 
@@ -31,7 +30,7 @@ class PlainDma(wiring.Component):
     4 KiB. Up to `BusConfig.outstanding_reads` and ``outstanding_writes`` bursts are open; reads are
     granted round-robin per burst, and only when the client's own buffer has room, so no client
     waits for another's sink. A descriptor is taken while earlier ones are in flight; from
-    descriptor to address pass eleven cycles where nothing is in the way, from data to beat three.
+    descriptor to address pass nine cycles where nothing is in the way, from data to beat three.
 
     A response other than OKAY, data or responses that nobody asked for, a wrong ``last``, an
     access outside the window of `BusConfig`, an unknown memory type and a base register that is
@@ -58,8 +57,8 @@ class PlainDma(wiring.Component):
     halt: Signal
     #: Out: no burst is open.
     idle: Signal
-    #: Out: increments of this cycle, of at most `event_limits`: the counters below, and the shares
-    #: of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
+    #: Out: increments of this cycle in `event_units`, at most `event_limits`: of the counters below
+    #: and of the shares of each reading client, ``fetch_bytes``, ``fetch_bursts`` and so on.
     events: data.View
     #: Out: whole beats asked for, in bytes. A build with `ginseng.soc.counters` leaves these open.
     read_bytes: Signal
@@ -71,13 +70,10 @@ class PlainDma(wiring.Component):
 
     def __init__(self, core: CoreConfig, bus: BusConfig) -> None:
         self.shapes = DmaShapes(core, bus)
-        shares = [
-            f"{client.name.lower()}_{what}" for client in READERS for what in ("bytes", "bursts")
-        ]
-        #: Greatest increment of each counter in a cycle.
-        self.event_limits = {
-            name: bus.burst_bytes if name.endswith("bytes") else 1 for name in (*COUNTERS, *shares)
-        }
+        granule = self.shapes.granule(Client.STORE)
+        #: As of `Traffic`.
+        self.event_units = traffic_units(bus, granule)
+        self.event_limits = traffic_limits(bus, granule)
         super().__init__(
             {
                 "memory": In(MemorySignature(bus)),
@@ -97,7 +93,6 @@ class PlainDma(wiring.Component):
         m = Module()
 
         shapes, bus = self.shapes, self.shapes.bus
-        m.submodules.planner = planner = Planner(shapes)
         readers = [Reader(shapes, client) for client in READERS]
         for reader in readers:
             m.submodules[reader.client.name.lower()] = reader
@@ -109,21 +104,19 @@ class PlainDma(wiring.Component):
         m.submodules.arbiter = arbiter = RoundRobin(address, len(readers))
 
         stop = Signal()
+        taken = {}
         for client, part in zip(Client, [*readers, writer], strict=True):
             port = getattr(self.memory, client.name.lower())
             wanted = port.descriptor.p.transfer if client is Client.STORE else port.descriptor.p
-            wiring.connect(m, planner.o[client], part.plan)
+            taken[client] = port.descriptor.valid & port.descriptor.ready
             m.d.comb += [
-                planner.i[client].p.eq(wanted),
-                planner.i[client].valid.eq(port.descriptor.valid & ~stop),
-                port.descriptor.ready.eq(planner.i[client].ready),
-                planner.room[client].eq(part.room),
-                part.begin.eq(planner.taken[client]),
-                part.empty.eq(planner.empty),
+                part.descriptor.p.eq(wanted),
+                part.descriptor.valid.eq(port.descriptor.valid),
+                port.descriptor.ready.eq(part.descriptor.ready),
+                part.bases.eq(self.bases),
                 part.stop.eq(stop),
                 port.done.eq(part.done),
             ]
-        m.d.comb += planner.bases.eq(self.bases)
 
         opened = Signal(range(bus.outstanding_reads + 1))
         closed = Signal()
@@ -171,39 +164,28 @@ class PlainDma(wiring.Component):
             self.memory.fault | wrong | Cat(part.fault for part in [*readers, writer]).any()
         )
 
-        issued = sum(planner.taken[client] for client in _COUNTED)
+        issued = sum(taken[client] for client in _COUNTED)
         m.d.sync += self.memory.issued.eq(self.memory.issued + issued)
-        # Counted a cycle late.
-        taken_beats = Signal(range(shapes.burst_beats + 1))
-        read_beats, read_burst = Signal.like(taken_beats), Signal()
-        reader_of_burst = Signal(range(len(readers)))
-        written, write_burst = Signal.like(writer.nbytes), Signal()
-        for n in range(len(readers)):
-            with m.If(arbiter.i[n].ready):
-                m.d.comb += taken_beats.eq(arbiter.i[n].p.beats)
-                m.d.sync += reader_of_burst.eq(n)
-        m.d.sync += [
-            read_beats.eq(taken_beats),
-            read_burst.eq(arbiter.taken),
-            written.eq(writer.nbytes),
-            write_burst.eq(writer.counted),
+        granule = shapes.granule(Client.STORE)
+        m.submodules.traffic = traffic = Traffic(bus, granule)
+        m.d.comb += [
+            traffic.read.eq(arbiter.taken),
+            traffic.write.eq(writer.counted),
+            traffic.granules.eq(writer.granules),
+            self.events.eq(traffic.events),
         ]
+        for n, reader in enumerate(readers):
+            with m.If(arbiter.i[n].ready):
+                m.d.comb += [
+                    traffic.client.eq(reader.client),
+                    traffic.beats.eq(arbiter.i[n].p.beats),
+                ]
         events = self.events
-        with m.If(read_burst):
-            m.d.comb += [
-                events.read_bytes.eq(read_beats << shapes.log_beat),
-                events.read_bursts.eq(1),
-            ]
-            for n, client in enumerate(READERS):
-                with m.If(reader_of_burst == n):
-                    m.d.comb += [
-                        events[f"{client.name.lower()}_bytes"].eq(read_beats << shapes.log_beat),
-                        events[f"{client.name.lower()}_bursts"].eq(1),
-                    ]
-        with m.If(write_burst):
-            m.d.comb += [events.write_bytes.eq(written), events.write_bursts.eq(1)]
         m.d.sync += [
-            getattr(self, name).eq(getattr(self, name) + events[name]) for name in COUNTERS
+            getattr(self, name).eq(
+                getattr(self, name) + events[name] * self.event_units.get(name, 1)
+            )
+            for name in COUNTERS
         ]
         with m.If(self.clear):
             m.d.sync += [getattr(self, name).eq(0) for name in COUNTERS]

@@ -1,17 +1,14 @@
-"""Turns transfer descriptors into bytes (VTA specification §5)."""
+"""Turns transfer descriptors into runs of bytes (VTA specification §5)."""
 
-from typing import Any
-
-from amaranth import Module, Mux, Signal, unsigned
+from amaranth import Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.bus.axi import ADDRESS_BITS
 from ginseng.bus.shapes import OFFSET_BITS, DmaShapes
 from ginseng.isa.config import Memory
 from ginseng.isa.transfer import Client, TransferDescriptor
 
-__all__ = ["BASES", "Planner", "bases_layout"]
+__all__ = ["BASES", "Rows", "bases_layout"]
 
 #: The base register of each memory type.
 BASES = {
@@ -29,42 +26,45 @@ def bases_layout() -> data.StructLayout:
     return data.StructLayout(dict.fromkeys(sorted(set(BASES.values())), unsigned(64)))
 
 
-class Planner(wiring.Component):
-    """Converts elements to bytes and merges rows that follow one another, for all clients in turn.
+class Rows(wiring.Component):
+    """Walks the rows of one client's descriptors: a run of contiguous bytes in two cycles.
 
-    Takes one descriptor per cycle from the clients that have room, and gives its plan four cycles
-    later; one multiplier serves all. A descriptor of nothing gives no plan. A memory type that
-    does not exist, and a base register that is not aligned or beyond the address bits, makes the
-    plan illegal.
+    Rows that follow one another are one run. A row that passes the end of the 32-bit offset space
+    continues at its start, in a run of its own. A descriptor of the fetch client is one row from
+    address 0 on, which does not wrap.
+
+    The first run is given four cycles after its descriptor was taken, and the next descriptor is
+    taken once the last one is: a descriptor moves many beats, so that one adder serves for one
+    thing after the other. A descriptor of nothing gives no run. What no window could hold makes
+    runs illegal: a memory type that is not the client's, a base register that is not aligned or
+    beyond the window, bytes beyond it.
 
     Parameters
     ----------
     shapes : DmaShapes
+    client : Client
 
     """
 
-    #: In: descriptors, by `Client`.
-    i: Any
-    #: Out: plans, by `Client`.
-    o: Any
-    #: In: base registers.
+    #: In: descriptors.
+    i: stream.Interface
+    #: Out: their runs, in order.
+    o: stream.Interface
+    #: In: base registers, constant while there is a descriptor.
     bases: data.View
-    #: In: whether a client may have one more descriptor in flight.
-    room: Signal
-    #: Out: whose descriptor is taken in this cycle.
-    taken: Signal
-    #: Out: whether that one moves nothing.
+    #: Out: a descriptor was taken in the cycle before, and whether it moves nothing.
+    begin: Signal
     empty: Signal
 
-    def __init__(self, shapes: DmaShapes) -> None:
+    def __init__(self, shapes: DmaShapes, client: Client) -> None:
         self.shapes = shapes
+        self.client = client
         super().__init__(
             {
-                "i": In(stream.Signature(TransferDescriptor)).array(len(Client)),
-                "o": Out(stream.Signature(shapes.plan)).array(len(Client)),
+                "i": In(stream.Signature(TransferDescriptor)),
+                "o": Out(stream.Signature(shapes.run)),
                 "bases": In(bases_layout()),
-                "room": In(len(Client)),
-                "taken": Out(len(Client)),
+                "begin": Out(1),
                 "empty": Out(1),
             }
         )
@@ -72,128 +72,131 @@ class Planner(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        shapes = self.shapes
-        # One plan of each client waits in registers.
-        plans = [Signal(shapes.plan, name=f"plan_{client.name.lower()}") for client in Client]
-        full = Signal(len(Client))
-        for client, waiting in zip(Client, plans, strict=True):
-            m.d.comb += [self.o[client].p.eq(waiting), self.o[client].valid.eq(full[client])]
-            with m.If(self.o[client].ready):
-                m.d.sync += full[client].eq(0)
+        shapes, client = self.shapes, self.client
+        fetches = client is Client.FETCH
+        memories = shapes.memories(client)
+        inside = shapes.position_bits
+        # The run before the end of the offsets ends there: no smaller window has room for it.
+        wraps = not fetches and shapes.window_end >= 1 << OFFSET_BITS
 
-        # First stage: choose a client, and what its memory type means.
-        last = Signal(Client)
-        chosen = Signal(Client)
-        offers = Signal(len(Client))
-        descriptor = Signal(TransferDescriptor)
-        log = Signal(range(max(*shapes.log_element.values(), 4) + 1))
-        base = Signal(64)
+        wanted = Signal(TransferDescriptor)
+        kind = Signal(range(len(memories)))
         known = Signal()
-        busy = Signal()
-        busy_client = Signal(Client)
-        held = Signal(
-            data.StructLayout(
-                {
-                    "descriptor": TransferDescriptor,
-                    "log": log.shape(),
-                    "base": ADDRESS_BITS,
-                    "illegal": 1,
-                }
-            )
-        )
-
-        counts, counts_client, merges = Signal(), Signal(Client), Signal()
-        counted = Signal.like(held)
-        for client in Client:
-            pending = (busy & (busy_client == client)) | (counts & (counts_client == client))
-            # Seen a cycle late: what is offered stays, and so does the room for it.
-            m.d.sync += offers[client].eq(
-                self.i[client].valid
-                & self.room[client]
-                & ~full[client]
-                & ~pending
-                & ~self.taken[client]
-            )
-        with m.Switch(last):
-            for served in Client:
-                with m.Case(served):
-                    for distance in reversed(range(1, len(Client) + 1)):
-                        candidate = (served + distance) % len(Client)
-                        with m.If(offers[candidate]):
-                            m.d.comb += chosen.eq(candidate)
-        with m.Switch(chosen):
-            for client in Client:
-                with m.Case(client):
-                    m.d.comb += [
-                        descriptor.eq(self.i[client].p),
-                        self.i[client].ready.eq(offers[client]),
-                        self.taken[client].eq(offers[client]),
-                    ]
-        with m.If(chosen == Client.FETCH):
-            m.d.comb += [log.eq(4), known.eq(1)]
-        with m.Else(), m.Switch(descriptor.memory):
-            for memory in Memory:
-                with m.Case(memory):
-                    m.d.comb += [
-                        log.eq(shapes.log_element[memory]),
-                        base.eq(self.bases[BASES[memory]]),
-                        known.eq(1),
-                    ]
-
-        misaligned = Signal()
-        with m.Switch(chosen):
-            for client in Client:
-                with m.Case(client):
-                    m.d.comb += misaligned.eq((base & (shapes.alignment(client) - 1)) != 0)
-        m.d.comb += self.empty.eq((descriptor.rows == 0) | (descriptor.row_elements == 0))
-        m.d.sync += busy.eq(offers.any() & ~self.empty)
-        with m.If(offers.any()):
-            m.d.sync += [
-                last.eq(chosen),
-                busy_client.eq(chosen),
-                held.descriptor.eq(descriptor),
-                held.log.eq(log),
-                held.base.eq(base),
-                held.illegal.eq(~known | misaligned | base[ADDRESS_BITS:].any()),
-            ]
-
-        # Second stage: see whether rows follow one another.
-        m.d.sync += [
-            counts.eq(busy),
-            counts_client.eq(busy_client),
-            counted.eq(held),
-            merges.eq(
-                (held.descriptor.stride == held.descriptor.row_elements)
-                | (held.descriptor.rows == 1)
-            ),
-        ]
-
-        # Third stage: count bytes.
-        wanted = counted.descriptor
+        merged = Signal()
+        together = Signal(16)
         elements = Signal(32)
-        plan = Signal(shapes.plan)
-        offset = Signal(OFFSET_BITS + 4)
+        number = Signal(16)
+        row = Signal(32)
+        address = Signal(inside + 1)
+        left = Signal(OFFSET_BITS + 1 if wraps else inside)
+        illegal = Signal()
+        given = Signal()
+
+        def in_bytes(count):
+            """Return so many elements in bytes."""
+            logs = sorted({shapes.log_unit(client, memory) for memory in memories})
+            nbytes = Signal(len(count) + logs[-1])
+            with m.Switch(kind):
+                for n, memory in enumerate(memories):
+                    with m.Default() if n == len(memories) - 1 else m.Case(n):
+                        m.d.comb += nbytes.eq(count << shapes.log_unit(client, memory))
+            return nbytes
+
+        nbytes = in_bytes(elements)
+        offset = in_bytes(row) if fetches else in_bytes(row)[:OFFSET_BITS]
+        base, aligned = self._base(m, kind)
 
         m.d.comb += [
-            elements.eq(Mux(merges, wanted.rows, 1) * wanted.row_elements),
-            plan.base.eq(counted.base),
-            plan.rows.eq(Mux(merges, 1, wanted.rows)),
-            plan.illegal.eq(counted.illegal),
-            # The fetch client counts 16-byte units without wrapping.
-            plan.offset.eq(
-                Mux(counts_client == Client.FETCH, offset, offset[:OFFSET_BITS]),
-            ),
+            self.empty.eq((wanted.rows == 0) | (wanted.row_elements == 0)),
+            self.o.p.address.eq(address),
+            self.o.p.nbytes.eq(left),
+            self.o.p.final.eq(merged | (number == wanted.rows)),
+            self.o.p.illegal.eq(illegal),
+            given.eq(self.o.ready),
         ]
-        with m.Switch(counted.log):
-            for shift in sorted({4, *shapes.log_element.values()}):
-                with m.Case(shift):
-                    m.d.comb += [
-                        plan.nbytes.eq(elements << shift),
-                        plan.stride.eq(wanted.stride << shift),
-                        offset.eq(wanted.dram_base << shift),
-                    ]
-        for client, waiting in zip(Client, plans, strict=True):
-            with m.If(counts & (counts_client == client)):
-                m.d.sync += [waiting.eq(plan), full[client].eq(1)]
+        if wraps:
+            start, room, exceeds = Signal(OFFSET_BITS), Signal(OFFSET_BITS + 1), Signal()
+            m.d.comb += [
+                room.eq((1 << OFFSET_BITS) - start),
+                exceeds.eq(left > room),
+                given.eq(self.o.ready & ~exceeds),
+            ]
+            with m.If(exceeds):
+                m.d.comb += [self.o.p.nbytes.eq(room), self.o.p.final.eq(0)]
+
+        addend, adds = Signal(32), Signal()
+        m.d.comb += addend.eq(wanted.stride)
+        with m.If(adds):
+            m.d.sync += row.eq(row + addend)
+
+        with m.FSM():
+            with m.State("Take-Descriptor"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [wanted.eq(self.i.p), row.eq(0), number.eq(1)]
+                with m.If(self.i.valid):
+                    m.next = "Scan-Descriptor"
+
+            with m.State("Scan-Descriptor"):
+                merges = (wanted.stride == wanted.row_elements) | (wanted.rows == 1) | fetches
+                m.d.comb += [self.begin.eq(1), addend.eq(wanted.dram_base), adds.eq(1)]
+                m.d.sync += [
+                    known.eq(fetches),
+                    merged.eq(merges),
+                    together.eq(Mux(merges, 1 if fetches else wanted.rows, 1)),
+                ]
+                with m.Switch(wanted.memory):
+                    for n, memory in enumerate(memories):
+                        with m.Case(memory):
+                            m.d.sync += [kind.eq(n), known.eq(1)]
+                m.next = "Count-Elements"
+                with m.If(self.empty):
+                    m.next = "Take-Descriptor"
+
+            with m.State("Count-Elements"):
+                m.d.sync += elements.eq(together * wanted.row_elements)
+                m.next = "Find-Row"
+
+            with m.State("Find-Row"):
+                m.d.comb += adds.eq(1)
+                m.d.sync += [
+                    address.eq(base[:inside] + offset[:inside]),
+                    left.eq(nbytes),
+                    illegal.eq(
+                        ~known
+                        | ~aligned
+                        | base[inside:].any()
+                        | offset[inside:].any()
+                        | nbytes[len(left) :].any()
+                    ),
+                ]
+                if wraps:
+                    m.d.sync += start.eq(offset)
+                m.next = "Give-Run"
+
+            with m.State("Give-Run"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(given):
+                    m.d.sync += number.eq(number + 1)
+                    m.next = "Find-Row"
+                    with m.If(self.o.p.final):
+                        m.next = "Take-Descriptor"
+                if wraps:
+                    with m.If(self.o.ready & exceeds):
+                        m.d.sync += [address.eq(base), start.eq(0), left.eq(left - room)]
 
         return m
+
+    def _base(self, m, kind):
+        """Return the base address, and whether it is aligned; a cycle after ``kind``."""
+        shapes, client = self.shapes, self.client
+        names = [BASES[memory] for memory in shapes.memories(client)]
+        if client is Client.FETCH:
+            return Const(0, 64), Const(1)
+        base = self.bases[names[0]]
+        if len(set(names)) > 1:
+            base = Signal(64)
+            with m.Switch(kind):
+                for n, name in enumerate(names):
+                    with m.Case(n):
+                        m.d.sync += base.eq(self.bases[name])
+        return base, (base & (shapes.alignment(client) - 1)) == 0

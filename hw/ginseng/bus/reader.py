@@ -1,15 +1,18 @@
 """Reads for one client: bursts with room reserved, dense beats in order."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.bus.burst import Cut, Rows
+from ginseng.bus.burst import Cut
 from ginseng.bus.flight import Flight
+from ginseng.bus.plan import Rows, bases_layout
 from ginseng.bus.realign import Pack
 from ginseng.bus.shapes import DmaShapes
 from ginseng.flow.queue import Latch, Queue, Skid
-from ginseng.isa.transfer import Client
+from ginseng.isa.transfer import Client, TransferDescriptor
 
 __all__ = ["Reader"]
 
@@ -18,8 +21,8 @@ class Reader(wiring.Component):
     """Answers one reading client of the plain DMA.
 
     A burst is requested only when the buffer has room for all of it, so data are always accepted
-    and no client ever waits for another one's sink. From a plan to its request pass five cycles,
-    from data to the client three.
+    and no client ever waits for another one's sink. From a descriptor to its first request pass
+    eight cycles, from data to the client three.
 
     Parameters
     ----------
@@ -28,24 +31,21 @@ class Reader(wiring.Component):
 
     """
 
-    #: In: plans.
-    plan: stream.Interface
+    #: In: descriptors, taken while there is room for one more in flight.
+    descriptor: stream.Interface
+    #: In: base registers, constant while anything is in flight.
+    bases: Any
     #: Out: bursts.
     request: stream.Interface
     #: In: ``{data, last}``: the beats of this client's bursts; always taken.
     data: stream.Interface
     #: Out: dense beats.
     beat: stream.Interface
-    #: In: a descriptor was taken, and whether it moves nothing.
-    begin: Signal
-    empty: Signal
     #: In: request and complete nothing any more, discard what comes.
     stop: Signal
-    #: Out: one more descriptor can be taken.
-    room: Signal
     #: Out: a descriptor completes.
     done: Signal
-    #: Out: an illegal plan was met, or data that nobody asked for come.
+    #: Out: an illegal descriptor was met, or data that nobody asked for come.
     fault: Signal
 
     def __init__(self, shapes: DmaShapes, client: Client) -> None:
@@ -56,14 +56,12 @@ class Reader(wiring.Component):
         raw = data.StructLayout({"data": shapes.bus.data_bits, "last": 1})
         super().__init__(
             {
-                "plan": In(stream.Signature(shapes.plan)),
+                "descriptor": In(stream.Signature(TransferDescriptor)),
+                "bases": In(bases_layout()),
                 "request": Out(stream.Signature(shapes.burst(client))),
                 "data": In(stream.Signature(raw, always_ready=True)),
                 "beat": Out(stream.Signature(unsigned(shapes.bus.data_bits))),
-                "begin": In(1),
-                "empty": In(1),
                 "stop": In(1),
-                "room": Out(1),
                 "done": Out(1),
                 "fault": Out(1),
             }
@@ -76,24 +74,28 @@ class Reader(wiring.Component):
         piece = shapes.piece(client)
         burst = shapes.burst(client)
         m.submodules.rows = rows = Rows(shapes, client)
-        m.submodules.pieces = pieces = Latch(shapes.run)
         m.submodules.cut = cut = Cut(shapes, client)
         m.submodules.bursts = bursts = Latch(burst)
-        m.submodules.records = records = Queue(burst, shapes.bus.outstanding_reads + 2)
+        m.submodules.records = records = Queue(
+            shapes.record(client), shapes.bus.outstanding_reads + 2
+        )
         m.submodules.buffer = buffer = Queue(piece, self.buffer_beats, block_ram=True)
         m.submodules.pack = pack = Pack(shapes, client)
         m.submodules.dense = dense = Skid(pack.o.p.shape())
         m.submodules.flight = flight = Flight()
 
-        wiring.connect(m, wiring.flipped(self.plan), rows.i)
-        wiring.connect(m, rows.o, pieces.i)
-        wiring.connect(m, pieces.o, cut.i)
+        takes = Signal()
+        wiring.connect(m, rows.o, cut.i)
         wiring.connect(m, cut.o, bursts.i)
         m.d.comb += [
-            flight.begin.eq(self.begin),
-            flight.empty.eq(self.empty),
+            rows.i.p.eq(self.descriptor.p),
+            rows.i.valid.eq(self.descriptor.valid & takes),
+            rows.bases.eq(self.bases),
+            takes.eq(flight.room & ~self.stop),
+            self.descriptor.ready.eq(rows.i.ready & takes),
+            flight.begin.eq(rows.begin),
+            flight.empty.eq(rows.empty),
             flight.stop.eq(self.stop),
-            self.room.eq(flight.room),
             self.done.eq(flight.done),
         ]
 
@@ -108,7 +110,7 @@ class Reader(wiring.Component):
             self.request.valid.eq(bursts.o.valid & allowed),
             bursts.o.ready.eq(self.request.ready & allowed),
             requested.eq(self.request.valid & self.request.ready),
-            records.i.p.eq(bursts.o.p),
+            *(records.i.p[name].eq(bursts.o.p[name]) for name, _ in shapes.record(client)),
             records.i.valid.eq(requested),
             popped.eq(buffer.o.valid & buffer.o.ready),
         ]

@@ -27,11 +27,11 @@ def _rotate(m: Any, value: Signal, by: Any, count: int) -> Signal:
 
 def _below(m: Any, bound: Any, low: Signal, high: Signal, count: int) -> Signal:
     """Return the granules of ``low`` before ``bound``, those of ``high`` from there on."""
-    granule = len(low) // count
-    result = Signal(len(low))
+    granule = len(high) // count
+    result = Signal(len(high))
     m.d.comb += result.eq(high)
     with m.Switch(bound):
-        for shift in range(1, min(count + 1, 1 << len(bound))):
+        for shift in range(1, min(len(low) // granule + 1, 1 << len(bound))):
             with m.Case(shift):
                 m.d.comb += result.eq(Cat(low[: shift * granule], high[shift * granule :]))
     return result
@@ -41,7 +41,7 @@ class Pack(wiring.Component):
     """Joins the meant granules of pieces to dense beats; each descriptor starts a fresh beat.
 
     One piece per cycle, no latency; the last piece of a descriptor takes one more where it leaves
-    granules over.
+    granules over. What fills that beat up is undefined, and may change while it waits.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class Pack(wiring.Component):
             ]
             return m
 
-        # Granules 0 to fill - 1 of kept wait for the rest of their beat.
-        kept = Signal(self.shapes.bus.data_bits)
+        # Granules 0 to fill - 1 of kept wait for the rest of their beat, never all of one.
+        kept = Signal(self.shapes.bus.data_bits // count * (count - 1))
         fill = Signal(range(count))
         flush = Signal()
         amount = Signal(range(count))
@@ -89,9 +89,10 @@ class Pack(wiring.Component):
         m.d.comb += [amount.eq(fill - piece.first), total.eq(fill + (piece.end - piece.first))]
         moved = _rotate(m, piece.data, amount, count)
         joined = _below(m, fill, kept, moved, count)
+        m.d.comb += self.o.p.data.eq(joined)
 
         with m.If(flush):
-            m.d.comb += [self.o.valid.eq(1), self.o.p.data.eq(kept), self.o.p.last.eq(1)]
+            m.d.comb += [self.o.valid.eq(1), self.o.p.last.eq(1)]
             with m.If(self.o.ready):
                 m.d.sync += [flush.eq(0), fill.eq(0)]
         with m.Else():
@@ -100,7 +101,6 @@ class Pack(wiring.Component):
             m.d.comb += [
                 over.eq(total > count),
                 self.o.valid.eq(self.i.valid & completes),
-                self.o.p.data.eq(joined),
                 self.o.p.last.eq(piece.final & ~over),
                 self.i.ready.eq(self.o.ready | ~completes),
             ]

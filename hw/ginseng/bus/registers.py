@@ -3,11 +3,11 @@
 from typing import Any, Final
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import SystemConfig
-from ginseng.isa.registers import COUNTERS, Access, Register, register_map
+from ginseng.isa.registers import COUNTERS, MAGIC, Access, Build, Register, register_map
 
 __all__ = ["LitePins", "RegisterBank"]
 
@@ -53,11 +53,15 @@ class RegisterBank(wiring.Component):
     the host may not read, reads as zero; a write to a word that it may not write does nothing.
     Bytes without strobe keep their value, in ``control`` they count as zero.
 
-    Each register is a port of its name and size:
+    What never changes, and a copy of what the host wrote, are read from one small memory: there
+    are many such words, and few bits of others. After ``clear`` and reset it takes a cycle per
+    word until the host is served again.
+
+    Registers but those that name the build are ports of their names and sizes:
 
     * what the host may only read: an input, what it reads;
     * what it may write and read back: an output, what it wrote, zero after ``clear`` and reset;
-    * counters: read through ``counter``, one at a time;
+    * counters: read through ``counter``, one at a time, when its turn comes;
     * ``control``: an input, what it reads. What is written is on ``written`` while
       ``control_strobe`` is high, for one cycle; what the host may only write likewise.
 
@@ -73,22 +77,45 @@ class RegisterBank(wiring.Component):
     clear: Signal
     #: Out: the word being written.
     written: Signal
-    #: Out: the number of the counter that the host may be reading; in: its value.
+    #: Out: the number of the counter that the host may be reading; in: whether it is there now, and
+    #: its value.
     counter: Signal
+    counter_current: Signal
     counter_value: Signal
 
     def __init__(self, config: SystemConfig) -> None:
+        registers = register_map(config)
+        build = Build.BARE if config.tec is None else Build.PROTECTED
+        constants = {
+            "magic": MAGIC,
+            "build": build | config.debug << 8,
+            "digest": int.from_bytes(config.digest, "little"),
+        }
         self._registers = [
             register
-            for register in register_map(config).registers
-            if register.nbytes <= _WINDOW_BYTES and register.name not in COUNTERS
+            for register in registers.registers
+            if register.nbytes <= _WINDOW_BYTES and register.name not in {*COUNTERS, *constants}
         ]
-        self._counters = [register_map(config)[name] for name in COUNTERS]
+        self._counters = [registers[name] for name in COUNTERS]
+        #: Words of the memory by their offsets in words: what is stored first, then constants.
+        self._contents = {
+            (register.offset >> 2) + n: 0
+            for register in self._registers
+            if self._stored(register)
+            for n in range(register.nbytes // 4)
+        }
+        self._stored_words = len(self._contents)
+        self._contents |= {
+            (registers[name].offset >> 2) + n: value >> 32 * n & 0xFFFF_FFFF
+            for name, value in constants.items()
+            for n in range(registers[name].nbytes // 4)
+        }
         ports: dict[str, Any] = {
             "s_axi": In(LitePins()),
             "clear": In(1),
             "written": Out(32),
             "counter": Out(range(len(COUNTERS))),
+            "counter_current": In(1),
             "counter_value": In(8 * self._counters[0].nbytes),
         }
         for register in self._registers:
@@ -115,12 +142,24 @@ class RegisterBank(wiring.Component):
         m = Module()
 
         bus = self.s_axi
+        depth = 1 << (len(self._contents) - 1).bit_length()
+        contents: Any = memory.Memory(shape=32, depth=depth, init=[*self._contents.values()])
+        m.submodules.contents = contents
+        copy, read = contents.write_port(granularity=8), contents.read_port(domain="comb")
+
+        # Stored words are zero again one by one.
+        clearing = Signal(range(self._stored_words + 1), init=self._stored_words)
+        ready = Signal()
+        m.d.comb += ready.eq(clearing == 0)
+        with m.If(self.clear):
+            m.d.sync += clearing.eq(self._stored_words)
+        with m.Elif(~ready):
+            m.d.sync += clearing.eq(clearing - 1)
 
         # Writes: address and data are taken together, the response follows.
         writes = Signal()
-        merged = Signal(32)
         m.d.comb += [
-            writes.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
+            writes.eq(bus.awvalid & bus.wvalid & ~bus.bvalid & ready),
             bus.awready.eq(writes),
             bus.wready.eq(writes),
             self.written.eq(
@@ -132,21 +171,25 @@ class RegisterBank(wiring.Component):
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
 
-        def merge(old):
-            return Cat(
-                Mux(bus.wstrb[n], bus.wdata.word_select(n, 8), old.word_select(n, 8))
-                for n in range(4)
-            )
-
+        # The copy is written a cycle later, before the response can be taken.
+        m.d.sync += [copy.data.eq(bus.wdata), copy.en.eq(0)]
+        with m.If(~ready):
+            m.d.sync += [copy.data.eq(0), copy.addr.eq(clearing - 1), copy.en.eq(0b1111)]
+        places = {offset: place for place, offset in enumerate(self._contents)}
         with m.Switch(bus.awaddr[2:]):
             for register in self._registers:
                 if self._stored(register):
                     port = getattr(self, register.name)
                     for n in range(register.nbytes // 4):
-                        with m.Case((register.offset >> 2) + n), m.If(writes):
-                            word = port[32 * n : 32 * (n + 1)]
-                            m.d.comb += merged.eq(merge(word))
-                            m.d.sync += word.eq(merged)
+                        offset = (register.offset >> 2) + n
+                        with m.Case(offset), m.If(writes):
+                            m.d.sync += [copy.addr.eq(places[offset]), copy.en.eq(bus.wstrb)]
+                            for byte in range(4):
+                                with m.If(bus.wstrb[byte]):
+                                    at = 4 * n + byte
+                                    m.d.sync += port[8 * at : 8 * (at + 1)].eq(
+                                        bus.wdata[8 * byte : 8 * (byte + 1)]
+                                    )
                 elif self._strobed(register):
                     with m.Case(register.offset >> 2):
                         m.d.comb += getattr(self, f"{register.name}_strobe").eq(writes)
@@ -157,23 +200,29 @@ class RegisterBank(wiring.Component):
                 if self._stored(register)
             ]
 
-        # Reads.
+        # Reads; a counter's waits for its turn.
         begin = self._counters[0].offset
         end = begin + sum(counter.nbytes for counter in self._counters)
+        word, counts = Signal(32), Signal()
         m.d.comb += [
-            bus.arready.eq(~bus.rvalid),
+            counts.eq((bus.araddr >= begin) & (bus.araddr < end)),
+            bus.arready.eq(~bus.rvalid & ready & (~counts | self.counter_current)),
             self.counter.eq((bus.araddr - begin) >> 3),
         ]
-        with m.If(bus.arvalid & bus.arready):
-            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0)]
-            with m.Switch(bus.araddr[2:]):
-                for register in filter(self._readable, self._registers):
+        with m.Switch(bus.araddr[2:]):
+            for offset, place in places.items():
+                with m.Case(offset):
+                    m.d.comb += [read.addr.eq(place), word.eq(read.data)]
+            for register in self._registers:
+                if self._readable(register) and not self._stored(register):
                     port = getattr(self, register.name)
                     for n in range(register.nbytes // 4):
                         with m.Case((register.offset >> 2) + n):
-                            m.d.sync += bus.rdata.eq(port[32 * n : 32 * (n + 1)])
-            with m.If((bus.araddr >= begin) & (bus.araddr < end)):
-                m.d.sync += bus.rdata.eq(self.counter_value.word_select(bus.araddr[2], 32))
+                            m.d.comb += word.eq(port[32 * n : 32 * (n + 1)])
+        with m.If(counts):
+            m.d.comb += word.eq(self.counter_value.word_select(bus.araddr[2], 32))
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(word)]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
 

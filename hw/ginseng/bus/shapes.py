@@ -5,12 +5,11 @@ from typing import Final
 
 from amaranth.lib import data
 
-from ginseng.bus.axi import ADDRESS_BITS
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.transfer import Client
 
-__all__ = ["OFFSET_BITS", "PAGE_BYTES", "READERS", "DmaShapes"]
+__all__ = ["MEMORIES", "OFFSET_BITS", "PAGE_BYTES", "READERS", "DmaShapes"]
 
 #: No burst crosses a multiple of this.
 PAGE_BYTES: Final = 4096
@@ -19,7 +18,8 @@ OFFSET_BITS: Final = 32
 #: The clients that read, in the order of their identifiers.
 READERS: Final = (Client.FETCH, Client.COMPUTE, Client.INP, Client.WGT)
 
-_MEMORIES: Final = {
+#: What each client but the fetch client may name.
+MEMORIES: Final = {
     Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
     Client.INP: (Memory.INP,),
     Client.WGT: (Memory.WGT,),
@@ -46,52 +46,59 @@ class DmaShapes:
         self.log_element: Final = {m: (core.element_bytes(m) - 1).bit_length() for m in Memory}
         #: Longest burst, in beats.
         self.burst_beats: Final = bus.burst_bytes // bus.beat_bytes
-        #: Bits of a row's bytes, or of all rows' bytes if they follow one another.
-        self.size_bits: Final = 32 + max(*self.log_element.values(), 4)
-        #: Bits of a stride in bytes.
-        self.stride_bits: Final = 16 + max(*self.log_element.values(), 4)
+        #: The first byte behind the window.
+        self.window_end: Final = bus.window_base + bus.window_bytes
+        #: Bits of a byte address in the window, or of its end.
+        self.position_bits: Final = self.window_end.bit_length()
 
     def granule(self, client: Client) -> int:
         """Bytes to a multiple of which every row of ``client`` is aligned, at most a beat."""
         return min(self.alignment(client), self.bus.beat_bytes)
 
+    def memories(self, client: Client) -> tuple[Memory, ...]:
+        """Memory types that ``client`` may ask for; one that means nothing for fetch."""
+        return MEMORIES.get(client, (Memory.UOP,))
+
+    def log_unit(self, client: Client, memory: Memory) -> int:
+        """log2 of the bytes that descriptors of ``client`` count in."""
+        if client is Client.FETCH:
+            return (INSN_BYTES - 1).bit_length()
+        return self.log_element[memory]
+
     def alignment(self, client: Client) -> int:
         """Bytes to a multiple of which base registers that ``client`` uses must be aligned."""
-        if client is Client.FETCH:
-            return INSN_BYTES
-        return min(INSN_BYTES, *(self.core.element_bytes(m) for m in _MEMORIES[client]))
+        units = (1 << self.log_unit(client, memory) for memory in self.memories(client))
+        return min(INSN_BYTES, *units)
 
     def granules(self, client: Client) -> int:
         """Granules of a beat."""
         return self.bus.beat_bytes // self.granule(client)
 
     @cached_property
-    def plan(self) -> data.StructLayout:
-        """A descriptor in bytes; rows that follow one another are one row."""
+    def run(self) -> data.StructLayout:
+        """Bytes that follow one another; ``final`` ends its descriptor."""
         return data.StructLayout(
             {
-                "base": ADDRESS_BITS,
-                "offset": OFFSET_BITS + 4,
-                "nbytes": self.size_bits,
-                "stride": self.stride_bits,
-                "rows": 16,
+                "address": self.position_bits + 1,
+                "nbytes": self.position_bits,
+                "final": 1,
                 "illegal": 1,
             }
         )
 
-    @cached_property
-    def run(self) -> data.StructLayout:
-        """Bytes that follow one another; ``final`` ends its descriptor."""
-        return data.StructLayout(
-            {"address": ADDRESS_BITS + 1, "nbytes": OFFSET_BITS + 5, "final": 1, "illegal": 1}
-        )
-
     def burst(self, client: Client) -> data.StructLayout:
-        """A burst: granules ``first`` of its first beat to before ``end`` of its last are meant."""
+        """A burst: its first beat, and its `record`."""
+        beat = {"beat": self.position_bits - self.log_beat}
+        return data.StructLayout(beat | self.record(client).members)
+
+    def record(self, client: Client) -> data.StructLayout:
+        """Beats of a burst; from granule ``first`` of the first to before ``end`` of the last.
+
+        The burst marked ``final`` ends its descriptor.
+        """
         count = self.granules(client)
         return data.StructLayout(
             {
-                "beat": ADDRESS_BITS - self.log_beat,
                 "beats": range(self.burst_beats + 1),
                 "first": range(count),
                 "end": range(count + 1),

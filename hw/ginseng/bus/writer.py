@@ -1,16 +1,19 @@
 """Writes for the storing client: bursts with byte strobes, completions after every response."""
 
+from typing import Any
+
 from amaranth import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
-from ginseng.bus.burst import Cut, Rows
+from ginseng.bus.burst import Cut
 from ginseng.bus.flight import Flight
+from ginseng.bus.plan import Rows, bases_layout
 from ginseng.bus.realign import Place
 from ginseng.bus.shapes import DmaShapes
 from ginseng.flow.queue import Latch, Queue, Skid
-from ginseng.isa.transfer import Client
+from ginseng.isa.transfer import Client, TransferDescriptor
 
 __all__ = ["Writer"]
 
@@ -31,30 +34,27 @@ class Writer(wiring.Component):
 
     """
 
-    #: In: plans.
-    plan: stream.Interface
+    #: In: descriptors, taken while there is room for one more in flight.
+    descriptor: stream.Interface
+    #: In: base registers, constant while anything is in flight.
+    bases: Any
     #: In: dense beats.
     beat: stream.Interface
     #: Out, in: the write channels of AXI.
     aw: stream.Interface
     w: stream.Interface
     b: stream.Interface
-    #: In: a descriptor was taken, and whether it moves nothing.
-    begin: Signal
-    empty: Signal
-    #: In: begin and complete nothing any more; end open bursts without writing.
+    #: In: take and complete nothing any more; end open bursts without writing.
     stop: Signal
-    #: Out: one more descriptor can be taken.
-    room: Signal
     #: Out: a descriptor completes.
     done: Signal
-    #: Out: an illegal plan was met, or a wrong response comes.
+    #: Out: an illegal descriptor was met, or a wrong response comes.
     fault: Signal
     #: Out: no burst is open.
     idle: Signal
-    #: Out: a burst of ``nbytes`` bytes to write is begun.
+    #: Out: a burst is begun, of so many granules to write.
     counted: Signal
-    nbytes: Signal
+    granules: Signal
 
     def __init__(self, shapes: DmaShapes) -> None:
         self.shapes = shapes
@@ -62,20 +62,18 @@ class Writer(wiring.Component):
         axi = AxiSignature(shapes.bus)
         super().__init__(
             {
-                "plan": In(stream.Signature(shapes.plan)),
+                "descriptor": In(stream.Signature(TransferDescriptor)),
+                "bases": In(bases_layout()),
                 "beat": In(stream.Signature(unsigned(shapes.bus.data_bits))),
                 "aw": axi.members["aw"],
                 "w": axi.members["w"],
                 "b": axi.members["b"],
-                "begin": In(1),
-                "empty": In(1),
                 "stop": In(1),
-                "room": Out(1),
                 "done": Out(1),
                 "fault": Out(1),
                 "idle": Out(1),
                 "counted": Out(1),
-                "nbytes": Out(range(shapes.bus.burst_bytes + 1)),
+                "granules": Out(range(shapes.burst_beats * shapes.granules(Client.STORE) + 1)),
             }
         )
 
@@ -91,28 +89,30 @@ class Writer(wiring.Component):
         placed = data.StructLayout({"data": bus.data_bits, "mask": granules})
         depth = bus.outstanding_writes + 2
         m.submodules.rows = rows = Rows(shapes, client)
-        m.submodules.pieces = pieces = Latch(shapes.run)
         m.submodules.cut = cut = Cut(shapes, client)
         m.submodules.place = place = Place(shapes, client)
         m.submodules.buffer = buffer = Queue(placed, self.buffer_beats, block_ram=True)
         m.submodules.planned = planned = Queue(burst, depth)
         m.submodules.lengths = lengths = Queue(beats, depth)
         m.submodules.finals = finals = Queue(1, depth)
-        m.submodules.skid_aw = skid_aw = Skid(self.aw.p.shape())
+        m.submodules.address = address = Latch(self.aw.p.shape())
         m.submodules.skid_w = skid_w = Skid(self.w.p.shape())
         m.submodules.flight = flight = Flight()
 
-        wiring.connect(m, wiring.flipped(self.plan), rows.i)
-        wiring.connect(m, rows.o, pieces.i)
-        wiring.connect(m, pieces.o, cut.i)
+        takes = Signal()
+        wiring.connect(m, rows.o, cut.i)
         wiring.connect(m, wiring.flipped(self.beat), place.i)
-        wiring.connect(m, skid_aw.o, wiring.flipped(self.aw))
+        wiring.connect(m, address.o, wiring.flipped(self.aw))
         wiring.connect(m, skid_w.o, wiring.flipped(self.w))
         m.d.comb += [
-            flight.begin.eq(self.begin),
-            flight.empty.eq(self.empty),
+            rows.i.p.eq(self.descriptor.p),
+            rows.i.valid.eq(self.descriptor.valid & takes),
+            rows.bases.eq(self.bases),
+            takes.eq(flight.room & ~self.stop),
+            self.descriptor.ready.eq(rows.i.ready & takes),
+            flight.begin.eq(rows.begin),
+            flight.empty.eq(rows.empty),
             flight.stop.eq(self.stop),
-            self.room.eq(flight.room),
             self.done.eq(flight.done),
         ]
 
@@ -142,31 +142,29 @@ class Writer(wiring.Component):
         owed = Signal(range(depth * shapes.burst_beats + 1))
         open_bursts = Signal(range(bus.outstanding_writes + 1))
         need = Signal(range(_GATHER + 1))
+        gathered = Signal()
         begins = Signal()
         sent = Signal()
         m.d.comb += [
             need.eq(Mux(begun.beats < _GATHER, begun.beats, _GATHER)),
             begins.eq(
-                planned.o.valid
-                & ~self.stop
-                & (open_bursts != bus.outstanding_writes)
-                & (buffer.level >= owed + need)
-                & skid_aw.i.ready
+                gathered & ~self.stop & (open_bursts != bus.outstanding_writes) & address.i.ready
             ),
             planned.o.ready.eq(begins),
-            skid_aw.i.valid.eq(begins),
-            skid_aw.i.p.id.eq(client),
-            skid_aw.i.p.address.eq(begun.beat << shapes.log_beat),
-            skid_aw.i.p.length.eq(begun.beats - 1),
+            address.i.valid.eq(begins),
+            address.i.p.id.eq(client),
+            address.i.p.address.eq(begun.beat << shapes.log_beat),
+            address.i.p.length.eq(begun.beats - 1),
             lengths.i.valid.eq(begins),
             lengths.i.p.eq(begun.beats),
             finals.i.valid.eq(begins),
             finals.i.p.eq(begun.final),
             self.counted.eq(begins),
-            self.nbytes.eq(
-                (begun.beats << shapes.log_beat) - (begun.first + (granules - begun.end)) * granule
-            ),
+            self.granules.eq(begun.beats * granules - (begun.first + (granules - begun.end))),
         ]
+
+        # Seen a cycle late: what was there stays until the next burst begins.
+        m.d.sync += gathered.eq(planned.o.valid & (buffer.level >= owed + need) & ~begins)
 
         # Data of begun bursts. After a stop, what is owed is sent without strobes.
         count = Signal(range(shapes.burst_beats))

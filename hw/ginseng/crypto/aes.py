@@ -5,7 +5,7 @@ bits ``32*c`` to ``32*c + 31``.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
@@ -75,6 +75,12 @@ class AesConfig:
             )
         if self.slots < 1:
             raise CryptoError(f"AesConfig.slots is at least 1, not {self.slots}")
+
+    @classmethod
+    def of_passes(cls, passes: int, *, key_bits: int = 128, slots: int = 8) -> Self:
+        """Unroll as much as lets a block pass through ``passes`` times."""
+        rounds = cls(key_bits=key_bits, stages=1).rounds
+        return cls(key_bits=key_bits, stages=rounds // passes, slots=slots)
 
     @property
     def rounds(self) -> int:
@@ -146,6 +152,8 @@ class Aes(wiring.Component):
                 #: Out: an encrypted block, for one cycle.
                 "o_valid": Out(1),
                 "o_block": Out(128),
+                #: Out: the first stage has a block.
+                "busy": Out(1),
             }
         )
 
@@ -176,8 +184,7 @@ class Aes(wiring.Component):
         tag = data.StructLayout({"valid": 1, "slot": self._slot, "turn": range(passes)})
         tags: list[Any] = [Signal(tag, name=f"tag_{n}") for n in range(stages)]
         states: list[list[Any]] = [
-            [Signal(32, name=f"state_{n}_{c}", reset_less=True) for c in range(_COLUMNS)]
-            for n in range(stages)
+            [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)] for n in range(stages)
         ]
         results = []
         for n, (state, (_, get)) in enumerate(zip(states, keys, strict=True)):
@@ -193,6 +200,7 @@ class Aes(wiring.Component):
         m.d.comb += [
             returns.eq(last.valid & (last.turn != passes - 1)),
             self.i.ready.eq(~returns),
+            self.busy.eq(tags[0].valid),
         ]
         m.d.sync += [
             tags[0].valid.eq(returns | self.i.valid),

@@ -1,4 +1,4 @@
-"""Streams that wait: a queue in memory, and buffers of two registers and of one."""
+"""Streams that wait: a queue in memory or registers, and buffers of two registers and of one."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from amaranth import Module, Shape, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Latch", "Queue", "Skid"]
+__all__ = ["Chain", "Latch", "Queue", "Skid"]
 
 
 class Queue(wiring.Component):
@@ -59,6 +59,56 @@ class Queue(wiring.Component):
             self.o.valid.eq(memory.r_rdy),
             memory.r_en.eq(self.o.ready),
             self.level.eq(memory.level),
+        ]
+
+        return m
+
+
+class Chain(wiring.Component):
+    """Holds up to ``depth`` items in registers one behind the other, in order.
+
+    Takes and gives one item per cycle. An item moves on wherever there is room, so an item that
+    finds none ahead can be given ``depth`` cycles after it was taken. Registers only: no lookup
+    tables for the data, which is less than `Queue` where a few wide items wait.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Of the payload.
+    depth : int
+        Items.
+
+    """
+
+    #: In: items.
+    i: stream.Interface
+    #: Out: the same items.
+    o: stream.Interface
+
+    def __init__(self, shape: Any, depth: int) -> None:
+        self.shape = shape
+        self.depth = depth
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        valid = [Signal(name=f"valid_{n}") for n in range(self.depth)]
+        items = [Signal(self.shape, name=f"item_{n}") for n in range(self.depth)]
+        # From the last one backwards: an item moves if any place ahead is free or given away.
+        moves = [Signal(name=f"moves_{n}") for n in range(self.depth)]
+        for n in range(self.depth):
+            ahead = self.o.ready if n == self.depth - 1 else moves[n + 1]
+            before_valid, before = (
+                (self.i.valid, self.i.p) if n == 0 else (valid[n - 1], items[n - 1])
+            )
+            m.d.comb += moves[n].eq(~valid[n] | ahead)
+            with m.If(moves[n]):
+                m.d.sync += [valid[n].eq(before_valid), items[n].eq(before)]
+        m.d.comb += [
+            self.i.ready.eq(moves[0]),
+            self.o.valid.eq(valid[-1]),
+            self.o.p.eq(items[-1]),
         ]
 
         return m

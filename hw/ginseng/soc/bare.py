@@ -13,7 +13,7 @@ from ginseng.bus.registers import LitePins, RegisterBank
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.insn import INSN_BYTES
-from ginseng.isa.registers import COUNTERS, MAGIC, Build, ControlWord
+from ginseng.isa.registers import COUNTERS, ControlWord
 from ginseng.soc.counters import Counters
 from ginseng.vta.core import EVENT_LIMITS, Core
 
@@ -78,7 +78,9 @@ class BareSoc(wiring.Component):
         m.submodules.dma = ResetInserter(dma_reset)(dma)
         m.submodules.bank = bank = RegisterBank(config)
         limits = {"cycles": 1} | EVENT_LIMITS | dma.event_limits
-        m.submodules.counters = counters = Counters({name: limits[name] for name in COUNTERS})
+        m.submodules.counters = counters = Counters(
+            {name: limits[name] for name in COUNTERS}, dma.event_units
+        )
 
         wiring.connect(m, core.memory, dma.memory)
         wiring.connect(m, wiring.flipped(self.s_axi), bank.s_axi)
@@ -90,7 +92,7 @@ class BareSoc(wiring.Component):
         written = data.View(ControlWord, bank.written[: len(control.as_value())])
         running, waiting, done, refused = Signal(), Signal(), Signal(), Signal()
         # After the end of a program, until its counters are right.
-        settling = Signal(range(counters.delay + 2))
+        settling = Signal(range(counters.turns + 2))
         start, resets, draining = Signal(), Signal(), Signal()
         launches = bank.control_strobe & written.launch & ~written.reset
         fault = Signal()
@@ -110,13 +112,11 @@ class BareSoc(wiring.Component):
             core.start.eq(start),
             counters.clear.eq(start | resets),
             counters.number.eq(bank.counter),
+            bank.counter_current.eq(counters.current),
             bank.counter_value.eq(counters.value),
             counters.events.cycles.eq(running),
             bank.clear.eq(resets),
             bank.control.eq(control),
-            bank.magic.eq(MAGIC),
-            bank.build.eq(Build.BARE | config.debug << 8),
-            bank.digest.eq(int.from_bytes(config.digest, "little")),
             *(counters.events[name].eq(core.events[name]) for name in EVENT_LIMITS),
             *(counters.events[name].eq(dma.events[name]) for name in dma.event_limits),
         ]
@@ -129,7 +129,7 @@ class BareSoc(wiring.Component):
                 m.d.sync += done.eq(1)
         with m.If(running):
             with m.If(core.done):
-                m.d.sync += [running.eq(0), settling.eq(counters.delay + 1)]
+                m.d.sync += [running.eq(0), settling.eq(counters.turns + 1)]
             with m.If(fault):
                 m.d.sync += running.eq(0)
 

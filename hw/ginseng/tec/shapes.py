@@ -3,16 +3,27 @@
 from functools import cached_property
 from typing import Final
 
-from amaranth import unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ginseng.crypto import job as crypto
+from ginseng.crypto.aes import AesConfig
+from ginseng.crypto.job import LaneConfig
 from ginseng.isa.config import SystemConfig, TecConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.table import GRANULE, KEY_SLOTS, MAX_CHUNK, Domain
 
-__all__ = ["NONCE_PREFIX_BITS", "LanePort", "MeasuredItem", "TableLookup", "TecShapes"]
+__all__ = [
+    "NONCE_PREFIX_BITS",
+    "VERSION_BITS",
+    "LanePort",
+    "MeasuredItem",
+    "TableLookup",
+    "TecShapes",
+]
 
+#: Of a version; the low bits of the following.
+VERSION_BITS: Final = 48
 #: Nonce but for the chunk index: domain, handle, version.
 NONCE_PREFIX_BITS: Final = 64
 
@@ -53,12 +64,12 @@ class TecShapes:
         self.index_bits: Final = (config.bus.window_bytes // GRANULE).bit_length()
         #: Bits of a position in a chunk.
         self.chunk_bits: Final = MAX_CHUNK.bit_length()
-        #: Bytes of the part of a beat that the lane knows: a block, or a beat if that is shorter.
-        self.granule: Final = min(GRANULE, config.bus.beat_bytes)
-        #: Granules of a beat.
-        self.granules: Final = config.bus.beat_bytes // self.granule
         #: Longest burst, in beats.
         self.burst_beats: Final = config.bus.burst_bytes // config.bus.beat_bytes
+        #: Bytes of the part of a beat that the lane knows: a block, or a beat if that is shorter.
+        self.granule: Final = self.lane.granule
+        #: Granules of a beat.
+        self.granules: Final = self.lane.granules
 
     @cached_property
     def entry(self) -> data.StructLayout:
@@ -91,7 +102,7 @@ class TecShapes:
                 "length": self.position_bits,
                 "chunk": self.chunk_bits,
                 "chunks": self.index_bits,
-                "version": 48,
+                "version": VERSION_BITS,
                 "first_bit": range(tec.bitmap_bits),
             }
         )
@@ -106,12 +117,15 @@ class TecShapes:
             Key, and the nonce without the chunk index (`NONCE_PREFIX_BITS`).
         ``tracked``, ``first_bit``
             Its chunks have bits in the written bitmap, from there on.
-        ``index``, ``within``
-            Chunk of the first byte, and where it is in it.
+        ``measured``
+            The chunks of a store are measured as they leave.
+        ``position``, ``index``, ``within``
+            First byte; its chunk, and where it is in that.
         ``row_bytes``, ``rows``
             Of each row; neither is zero.
-        ``stride_index``, ``stride_within``
-            From the start of a row to that of the next: whole chunks, and bytes.
+        ``stride``, ``stride_index``, ``stride_within``
+            From the start of a row to that of the next, in bytes; the same as whole chunks and
+            bytes.
         ``merge``
             Rows that follow each other in a chunk share its fetch.
         """
@@ -127,10 +141,13 @@ class TecShapes:
                 "chunks": self.index_bits,
                 "tracked": 1,
                 "first_bit": range(self.tec.bitmap_bits),
+                "measured": 1,
+                "position": self.position_bits,
                 "index": self.index_bits,
                 "within": self.chunk_bits,
                 "row_bytes": self.position_bits,
                 "rows": 16,
+                "stride": self.position_bits,
                 "stride_index": self.index_bits,
                 "stride_within": self.chunk_bits,
                 "merge": 1,
@@ -138,70 +155,31 @@ class TecShapes:
         )
 
     @cached_property
-    def job(self) -> data.StructLayout:
-        """One burst's worth of a chunk, for the lane.
-
-        ``seals``
-            Encrypt; otherwise decrypt. Either way GHASH gets the ciphertext.
-        ``nonce``
-            96 bits, as `ginseng.isa.formats.chunk_nonce` writes it: the domain in the top bits.
-        ``counter``
-            Of the job's first block; the chunk's first block has 2.
-        ``beats``, ``first``, ``end``
-            Granules ``first`` of the first beat to before ``end`` of the last beat are meant; a
-            granule is `TecShapes.granule` bytes.
-        ``start``, ``last``
-            The chunk starts, ends with this job.
-        ``nbytes``
-            Of the whole chunk; counts with ``last`` only.
-        ``context``
-            Whose chunk this is: jobs of chunks of different contexts may come in any order.
-        """
-        return data.StructLayout(
-            {
-                "seals": 1,
-                "slot": range(KEY_SLOTS),
-                "context": range(8),
-                "nonce": 96,
-                "counter": 32,
-                "beats": range(self.burst_beats + 1),
-                "first": range(self.granules),
-                "end": range(self.granules + 1),
-                "start": 1,
-                "last": 1,
-                "nbytes": self.chunk_bits,
-            }
+    def lane(self) -> LaneConfig:
+        """A lane for beats of the bus."""
+        return LaneConfig(
+            data_bits=self.config.bus.data_bits,
+            # A block in two cycles on the narrowest bus, else one in each per block of a beat.
+            aes=AesConfig.of_passes(
+                2 if self.config.bus.beat_bytes < GRANULE else 1,
+                key_bits=self.tec.key_bits,
+                slots=KEY_SLOTS,
+            ),
+            burst_beats=self.burst_beats,
+            chunk_bytes=MAX_CHUNK,
         )
 
+    @property
+    def job(self) -> data.StructLayout:
+        """One burst's worth of a chunk: `LaneConfig.job`."""
+        return self.lane.job
 
-class LanePort(wiring.Signature):
-    """A lane as who uses it sees it.
 
-    ``job``
-        Bursts; their pads are made from the moment they are taken.
-    ``i``
-        The beats of the jobs, in their order; a beat that is not wholly meant may hold anything
-        elsewhere.
-    ``o_valid``, ``o_data``
-        The same beats, decrypted or encrypted, in the cycle after ``i`` took each: whoever gave the
-        job has room for them. Granules that are not meant are undefined.
-    ``tag_valid``, ``tag``
-        The tag of a chunk whose last beat was taken, in that order, for one cycle; byte 0 in bits
-        7:0.
-    """
+class LanePort(crypto.LanePort):
+    """`ginseng.crypto.job.LanePort` of a build."""
 
     def __init__(self, shapes: TecShapes) -> None:
-        beat = unsigned(shapes.config.bus.data_bits)
-        super().__init__(
-            {
-                "job": Out(stream.Signature(shapes.job)),
-                "i": Out(stream.Signature(beat)),
-                "o_valid": In(1),
-                "o_data": In(beat),
-                "tag_valid": In(1),
-                "tag": In(128),
-            }
-        )
+        super().__init__(shapes.lane)
 
 
 class TableLookup(wiring.Signature):

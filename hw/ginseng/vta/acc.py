@@ -1,6 +1,6 @@
 """The accumulator scratchpad: four banks, so that units run side by side (specification §3)."""
 
-from typing import Any
+from typing import Any, Final
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
@@ -9,7 +9,19 @@ from amaranth.lib.wiring import In, Out
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.vta.engine import piece_bits
 
-__all__ = ["Accumulators", "Claim", "ReadAccess", "WriteAccess", "bank", "granules", "lanes_layout"]
+__all__ = [
+    "ALU_LATENCY",
+    "Accumulators",
+    "Claim",
+    "ReadAccess",
+    "WriteAccess",
+    "bank",
+    "granules",
+    "lanes_layout",
+]
+
+#: Cycles from the read of what the ALU writes back to the write.
+ALU_LATENCY: Final = 4
 
 
 def granules(config: CoreConfig, bus: BusConfig) -> int:
@@ -75,7 +87,7 @@ class Claim(wiring.Signature):
 class Accumulators(wiring.Component):
     """Four banks of one read and one write port; see `bank`.
 
-    GEMM is never refused. The ALU writes three cycles after it reads its first operand, and is
+    GEMM is never refused. The ALU writes `ALU_LATENCY` after it reads its first operand, and is
     never refused then: it is refused the read if GEMM reads that bank now, or will write it then.
     Both say a cycle ahead what they will write, so that whose data a bank takes is known early.
 
@@ -98,7 +110,7 @@ class Accumulators(wiring.Component):
                 "alu_dst": In(read),
                 "alu_src": In(read),
                 "store_read": In(read),
-                #: In: what GEMM will write in three cycles; what both will write in the next.
+                #: In: what GEMM will write in `ALU_LATENCY`; what both will write in the next.
                 "gemm_coming": In(Claim(config)),
                 "gemm_next": In(Claim(config)),
                 "alu_next": In(Claim(config)),
@@ -121,6 +133,7 @@ class Accumulators(wiring.Component):
         readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
         gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
         outputs = []
+        grants: list[list[Any]] = [[] for _ in readers]
         m.d.comb += [gemm.grant.eq(1), alu.grant.eq(1)]
         for n in range(count):
             contents: Any = memory.Memory(
@@ -138,7 +151,9 @@ class Accumulators(wiring.Component):
             m.d.comb += read.en.eq(Cat(wants).any())
             for k, (port, wanted) in enumerate(zip(readers, wants, strict=True)):
                 with m.If(wanted) if k == 0 else m.Elif(wanted):
-                    m.d.comb += [read.addr.eq(port.address[row]), port.grant.eq(1)]
+                    m.d.comb += read.addr.eq(port.address[row])
+                # Apart, so that a reader may wait for the grant of a more urgent one.
+                grants[k].append(wanted & ~Cat(wants[:k]).any())
 
             of_gemm = Signal(name=f"of_gemm_{n}")
             of_alu = Signal(name=f"of_alu_{n}")
@@ -160,6 +175,7 @@ class Accumulators(wiring.Component):
                 m.d.comb += [write.en.eq(other.enable), other.grant.eq(1)]
 
         for k, port in enumerate(readers):
+            m.d.comb += port.grant.eq(Cat(grants[k]).any())
             chosen = Signal(range(max(2, count)), name=f"chosen_{k}")
             with m.If(port.enable):
                 m.d.sync += chosen.eq(bank(port.address))

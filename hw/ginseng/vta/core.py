@@ -18,6 +18,7 @@ from ginseng.vta.fetch import Fetch
 from ginseng.vta.load import Load
 from ginseng.vta.store import Store
 from ginseng.vta.tokens import TokenCounter
+from ginseng.vta.wipe import Wipe
 
 __all__ = ["EVENT_LIMITS", "QUEUE_DEPTH", "Core"]
 
@@ -95,6 +96,11 @@ class Core(wiring.Component):
                 #: In: the program, in units of 16 bytes, and its length.
                 "insn_addr": In(32),
                 "insn_count": In(32),
+                #: In: zero INP, WGT and ACC, and micro-ops too; heeded as ``start`` is, before it.
+                "clear": In(1),
+                "clear_uops": In(1),
+                #: Out: they are being zeroed.
+                "clearing": Out(1),
                 #: Out: the program is complete; until the next start.
                 "done": Out(1),
                 #: Out: until reset.
@@ -132,11 +138,14 @@ class Core(wiring.Component):
         for name, counter in tokens.items():
             m.submodules[name] = counter
 
+        m.submodules.wipe = wipe = Wipe(config)
+        clearing = self.clearing
+
         port = self.memory
         connect(m, fetch.memory, flipped(port.fetch))
-        connect(m, load.inp, flipped(port.inp))
-        connect(m, load.wgt, flipped(port.wgt))
-        connect(m, compute.memory, flipped(port.compute))
+        self._reads(m, load.inp, port.inp)
+        self._reads(m, load.wgt, port.wgt)
+        self._reads(m, compute.memory, port.compute)
         connect(m, store.memory, flipped(port.store))
         reads, writes = (
             ("gemm_read", "alu_dst", "alu_src"),
@@ -162,13 +171,16 @@ class Core(wiring.Component):
         running, flows = Signal(), Signal()
         failed, stuck, unfinished = Signal(), Signal(), Signal()
         m.d.comb += [
-            dispatch.i.payload.eq(fetch.o.payload),
-            dispatch.i.valid.eq(fetch.o.valid & flows),
-            fetch.o.ready.eq(dispatch.i.ready & flows),
+            dispatch.i.payload.eq(Mux(clearing, wipe.o.payload, fetch.o.payload)),
+            dispatch.i.valid.eq(Mux(clearing, wipe.o.valid, fetch.o.valid) & flows),
+            fetch.o.ready.eq(dispatch.i.ready & flows & ~clearing),
+            wipe.o.ready.eq(dispatch.i.ready & flows & clearing),
+            wipe.start.eq(launch),
+            wipe.uops.eq(self.clear_uops),
             fetch.insn_addr.eq(self.insn_addr),
             fetch.insn_count.eq(self.insn_count),
-            fetch.start.eq(launch),
-            fetch.stop.eq(~flows),
+            fetch.start.eq(launch & ~self.clear),
+            fetch.stop.eq(~flows | clearing),
         ]
         for queue, unit in zip(queues, (load, compute, store), strict=True):
             m.d.comb += [
@@ -184,7 +196,8 @@ class Core(wiring.Component):
                 Cat(
                     *(dispatch.fault, load.fault, compute.fault, store.fault),
                     *(counter.fault for counter in tokens.values()),
-                    port.fault,
+                    # Dead memory does not keep scratchpads from being zeroed.
+                    port.fault & ~(self.clear | clearing),
                     stuck,
                     unfinished,
                 ).any()
@@ -235,11 +248,27 @@ class Core(wiring.Component):
                 compute.finish & ~self._finished(m, launch, fetch, dispatch, load, store, tokens)
             )
 
+        settled = Signal(4)
         with m.FSM():
-            with m.State("Await-Start"), m.If(self.start & ~self.fault):
-                m.d.comb += launch.eq(1)
-                m.d.sync += self.done.eq(0)
-                m.next = "Run-Program"
+            with m.State("Await-Start"):
+                with m.If(self.clear & ~self.fault):
+                    m.d.comb += launch.eq(1)
+                    m.d.sync += clearing.eq(1)
+                    m.next = "Clear-Scratchpads"
+                with m.Elif(self.start & ~self.fault):
+                    m.d.comb += launch.eq(1)
+                    m.d.sync += self.done.eq(0)
+                    m.next = "Run-Program"
+
+            with m.State("Clear-Scratchpads"):
+                m.d.comb += running.eq(1)
+                # Nothing on its way between two of these for some cycles: all of it has ended.
+                waits = Cat(wipe.o.valid, *(queue.o.valid for queue in queues)).any()
+                quiet = ~waits & load.idle & compute.idle
+                m.d.sync += settled.eq(Cat(quiet, settled))
+                with m.If(settled.all()):
+                    m.d.sync += [clearing.eq(0), settled.eq(0)]
+                    m.next = "Await-Start"
 
             with m.State("Run-Program"):
                 m.d.comb += running.eq(1)
@@ -254,6 +283,18 @@ class Core(wiring.Component):
                 m.next = "Await-Start"
 
         return m
+
+    def _reads(self, m, unit, port):
+        """Wire a reading client; padding asks for nothing, and needs no memory to be told so."""
+        done = Signal()
+        connect(m, flipped(port.beat), unit.beat)
+        m.d.comb += [
+            port.descriptor.payload.eq(unit.descriptor.payload),
+            port.descriptor.valid.eq(unit.descriptor.valid & ~self.clearing),
+            unit.descriptor.ready.eq(port.descriptor.ready | self.clearing),
+            unit.done.eq(port.done | done),
+        ]
+        m.d.sync += done.eq(unit.descriptor.valid & self.clearing)
 
     def _scratchpad(self, m, kind, writes, address, compute):
         """Make INP or WGT: written by a load engine, read by GEMM."""

@@ -3,12 +3,12 @@
 from itertools import pairwise
 from typing import Any
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
-from ginseng.vta.acc import Claim, ReadAccess, WriteAccess, lanes_layout
+from ginseng.vta.acc import ALU_LATENCY, Claim, ReadAccess, WriteAccess, lanes_layout
 from ginseng.vta.dot import Dot, dot_latency
 from ginseng.vta.scoreboard import Event
 from ginseng.vta.walk import GEMM_WALK
@@ -19,10 +19,9 @@ __all__ = ["Gemm"]
 class Gemm(wiring.Component):
     """Adds the product of each step into its accumulator, or zeroes it.
 
-    Takes one step per cycle and never stalls; its write comes six cycles later. The sum of the
-    step before, and of the one before that, is not in the memory yet when it is needed: they are
-    taken from the registers of the write. A step to the same element as the one before it does
-    not read, which leaves the bank to others.
+    Takes one step per cycle and never stalls. It writes in the cycle in which it adds, so that only
+    the sum of the step before is not in the memory yet when it is needed: a step to the same
+    element takes it from a register and does not read, which leaves the bank to others.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ class Gemm(wiring.Component):
                 #: Out: the accumulator; never refused.
                 "read": Out(ReadAccess(config)),
                 "write": Out(WriteAccess(config)),
-                #: Out: what is written in three cycles, and in the next.
+                #: Out: what is written in `ALU_LATENCY`, and in the next.
                 "coming": Out(Claim(config)),
                 "next": Out(Claim(config)),
                 #: Out: the last write of an instruction is made.
@@ -86,56 +85,46 @@ class Gemm(wiring.Component):
             m.d.sync += after.valid.eq(before.valid)
             with m.If(before.valid):
                 m.d.sync += [after[k].eq(before[k]) for k in fields]
-        m.d.comb += dot.valid.eq(stages[0].valid & ~stages[0].reset)
+        m.d.comb += [
+            dot.valid.eq(stages[0].valid & ~stages[0].reset),
+            dot.zero.eq(stages[0].valid & stages[0].reset),
+        ]
 
-        # The accumulator is read in the cycle in which the products are summed.
+        # The accumulator is read in the cycle in which the last sums are made.
         reading, adding = stages[-2], stages[-1]
         lanes = lanes_layout(self.config)
-        result, previous = Signal(lanes), Signal(lanes)
-        result_tag: Any = Signal(tag)
-        # Whether the old sum will be in one of the registers is known a cycle before.
-        from_result, from_previous = Signal(), Signal()
+        same = Signal()
         m.d.comb += [
-            self.read.enable.eq(
-                reading.valid & ~reading.reset & ~(adding.valid & (adding.dst == reading.dst))
-            ),
+            same.eq(adding.valid & (adding.dst == reading.dst)),
+            self.read.enable.eq(reading.valid & ~reading.reset & ~same),
             self.read.address.eq(reading.dst),
         ]
-        m.d.sync += [
-            from_result.eq(adding.valid & (adding.dst == reading.dst)),
-            from_previous.eq(result_tag.valid & (result_tag.dst == reading.dst)),
-        ]
-        old = Signal(lanes)
-        m.d.comb += old.as_value().eq(
-            Mux(
-                from_result,
-                result.as_value(),
-                Mux(from_previous, previous.as_value(), self.read.data),
-            )
-        )
 
-        m.d.sync += result_tag.valid.eq(adding.valid)
-        with m.If(adding.valid):
-            m.d.sync += [result_tag[k].eq(adding[k]) for k in fields]
-            for b in range(self.config.batch):
-                for j in range(self.config.block):
-                    lane = b * self.config.block + j
-                    total = Signal(signed(32), name=f"total_{lane}")
-                    m.d.comb += total.eq(old[lane] + dot.sums[b][j])
-                    m.d.sync += result[lane].eq(Mux(adding.reset, 0, total))
-        with m.If(result_tag.valid):
-            m.d.sync += previous.eq(result)
+        # Where the old sum is was known a cycle ago, so that what does not count is zero: a lookup
+        # table for each bit chooses and adds, since the new sum enters the carry chain directly.
+        before, total, came = Signal(lanes), Signal(lanes), Signal()
+        read = self.read.data & came.replicate(len(self.read.data))
+        old: Any = data.View(lanes, before.as_value() | read)
+        for b in range(self.config.batch):
+            for j in range(self.config.block):
+                lane = b * self.config.block + j
+                carry = dot.carries[b][j]
+                added = Cat(carry, dot.sums[b][j]).as_signed() + Cat(carry, old[lane])
+                m.d.comb += total[lane].eq(added[1:])
+        m.d.sync += [before.eq(total), came.eq(self.read.enable)]
+        with m.If(~same | reading.reset):
+            m.d.sync += before.eq(0)
 
         m.d.comb += [
-            self.coming.valid.eq(stages[-3].valid),
-            self.coming.address.eq(stages[-3].dst),
-            self.next.valid.eq(adding.valid),
-            self.next.address.eq(adding.dst),
-            self.write.enable.eq(result_tag.valid),
-            self.write.address.eq(result_tag.dst),
-            self.write.data.eq(result),
-            self.executed.valid.eq(result_tag.valid & result_tag.last),
-            self.executed.tag.eq(result_tag.tag),
+            self.coming.valid.eq(stages[-1 - ALU_LATENCY].valid),
+            self.coming.address.eq(stages[-1 - ALU_LATENCY].dst),
+            self.next.valid.eq(reading.valid),
+            self.next.address.eq(reading.dst),
+            self.write.enable.eq(adding.valid),
+            self.write.address.eq(adding.dst),
+            self.write.data.eq(total),
+            self.executed.valid.eq(adding.valid & adding.last),
+            self.executed.tag.eq(adding.tag),
         ]
 
         return m

@@ -8,10 +8,13 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.config import CoreConfig, Memory
 
-__all__ = ["WINDOW", "Event", "Scoreboard", "Unit", "claim_layout"]
+__all__ = ["COMPARED_BITS", "WINDOW", "Event", "Scoreboard", "Unit", "claim_layout"]
 
 #: Instructions under way, each named by a tag; a power of two.
 WINDOW: Final = 16
+#: Upper bits of an index that are compared, so that ranges a little apart conflict too. A lookup
+#: table compares three.
+COMPARED_BITS: Final = {Memory.ACC: 9, Memory.UOP: 6}
 
 
 class Unit(enum.IntEnum, shape=2):
@@ -31,8 +34,9 @@ def _range(bits: int) -> data.StructLayout:
 def claim_layout(config: CoreConfig) -> data.StructLayout:
     """Return what is known of an instruction when it is issued.
 
-    ``writes`` and ``reads`` are accumulators, ``uops`` the micro-ops that a GEMM or ALU reads or a
-    LOAD writes. ``executes`` and ``verifies`` say which events it takes before it is complete.
+    ``writes`` are accumulators; ``reads`` those that an ALU reads beside (of other units it does
+    not count), ``uops`` the micro-ops that a GEMM or ALU reads or a LOAD writes. ``executes`` and
+    ``verifies`` say which events it takes before it is complete.
     """
     acc = _range(config.log_depth(Memory.ACC))
     return data.StructLayout(
@@ -56,6 +60,18 @@ class Event(data.Struct):
     tag: range(WINDOW)
 
 
+def _coarse(config: CoreConfig, memory: Memory) -> data.StructLayout:
+    """Return what is kept of a range."""
+    return _range(min(config.log_depth(memory), COMPARED_BITS[memory]))
+
+
+def _keep(m: Module, kept: Any, given: Any) -> None:
+    """Keep the upper bits of a range."""
+    m.d.comb += kept.any.eq(given.any)
+    for end in ("first", "last"):
+        m.d.comb += kept[end].eq(given[end][len(given[end]) - len(kept[end]) :])
+
+
 def _meet(a: Any, b: Any) -> Any:
     return a.any & b.any & (a.first <= b.last) & (b.first <= a.last)
 
@@ -65,9 +81,10 @@ class Scoreboard(wiring.Component):
 
     An instruction is ``ready`` once every older one of another unit with which it conflicts is
     complete: one writes accumulators that the other reads or writes, or it loads micro-ops that
-    the other reads. What loads and reads micro-ops in that order must be kept apart outside (a
-    reader is not issued while ``loading``). Of one unit, instructions are assumed to take effect
-    in order. An event counts from the next cycle on.
+    the other reads. Only the upper bits of an index are compared: of what is close, more conflicts.
+    What loads and reads micro-ops in that order must be kept apart outside (a reader is not issued
+    while ``loading``). Of one unit, instructions are assumed to take effect in order. An event
+    counts from the next cycle on.
 
     Parameters
     ----------
@@ -106,7 +123,25 @@ class Scoreboard(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        claim = self.claim
+        # An ALU reads accumulators beside those that it writes, and no other unit does. What any
+        # other unit writes is compared with what the ALU reads, so that one comparison serves both
+        # directions.
+        acc, uops = _coarse(self.config, Memory.ACC), _coarse(self.config, Memory.UOP)
+        flags = ("executes", "verifies", "push_prev", "push_next")
+        claim: Any = Signal(
+            data.StructLayout(
+                {"unit": Unit, "writes": acc, "others": acc, "uops": uops} | dict.fromkeys(flags, 1)
+            )
+        )
+        given = self.claim
+        _keep(m, claim.writes, given.writes)
+        with m.If(given.unit == Unit.ALU):
+            _keep(m, claim.others, given.reads)
+        with m.Else():
+            _keep(m, claim.others, given.writes)
+        _keep(m, claim.uops, given.uops)
+        m.d.comb += [claim[k].eq(given[k]) for k in ("unit", *flags)]
+
         count = range(WINDOW)
         claims: list[Any] = [Signal(claim.shape(), name=f"claim_{n}") for n in count]
         busy, complete = Signal(WINDOW), Signal(WINDOW)
@@ -129,14 +164,12 @@ class Scoreboard(wiring.Component):
                     & (held.unit != claim.unit)
                     & (
                         _meet(claim.writes, held.writes)
-                        | _meet(claim.writes, held.reads)
-                        | _meet(claim.reads, held.writes)
+                        | _meet(claim.others, held.others)
                         | ((claim.unit == Unit.LOAD) & _meet(claim.uops, held.uops))
                     )
                 ),
                 self.ready[n].eq((waits[n] & ~complete) == 0),
             ]
-            m.d.sync += waits[n].eq(waits[n] & ~complete)
 
         m.d.comb += [
             self.tag.eq(tail),
@@ -166,5 +199,10 @@ class Scoreboard(wiring.Component):
             for n, held in enumerate(claims):
                 with m.Case(n):
                     m.d.sync += [held.eq(claim), waits[n].eq(conflicts)]
+        # Nothing conflicts with what is complete, so that this takes back no wait that begins: it
+        # is the reset of a flip-flop.
+        for n, finished in enumerate(complete):
+            with m.If(finished):
+                m.d.sync += [waiting[n].eq(0) for waiting in waits]
 
         return m

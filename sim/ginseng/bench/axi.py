@@ -37,6 +37,8 @@ class AxiMemory:
         Of the bus.
     stall : float
         Probability that a channel does nothing in a cycle.
+    latency : int
+        Cycles, at least, from a read's address to its first beat.
     seed : int
 
     Attributes
@@ -47,6 +49,8 @@ class AxiMemory:
         Address of a beat to the response that it gets.
     premature : bool
         Whether every read burst of several beats ends a beat early.
+    response_id : int or None
+        The identifier of every response to a write, if not that of the write.
 
     """
 
@@ -58,6 +62,7 @@ class AxiMemory:
         burst_beats: int,
         *,
         stall: float = 0.0,
+        latency: int = 0,
         seed: int = 0,
     ) -> None:
         self.axi: Final = axi
@@ -66,9 +71,12 @@ class AxiMemory:
         self.most_writes = 0
         self.failing: dict[int, Response] = {}
         self.premature = False
+        self.response_id: int | None = None
         self._beat: Final = beat_bytes
         self._longest: Final = burst_beats
         self._stall: Final = stall
+        self._latency: Final = latency
+        self._now = 0
         self._rng: Final = random.Random(seed)
         self._reads: dict[int, deque[list[int]]] = {}
         self._writes: deque[tuple[int, int, int]] = deque()
@@ -77,9 +85,9 @@ class AxiMemory:
 
     @property
     def processes(self) -> tuple[Any, ...]:
-        """The background processes, one per channel."""
-        return (self._read_addresses, self._read_data, self._write_addresses, self._write_data,
-                self._responses)  # fmt: skip
+        """The background processes, one per channel, and the clock."""
+        return (self._clock, self._read_addresses, self._read_data, self._write_addresses,
+                self._write_data, self._responses)  # fmt: skip
 
     def _response(self, address: int) -> int:
         if address + self._beat > len(self.memory):
@@ -110,22 +118,28 @@ class AxiMemory:
 
     async def _read_addresses(self, ctx: Any) -> None:
         def take(number: int, address: int, beats: int) -> None:
-            self._reads.setdefault(number, deque()).append([address, beats])
+            due = self._now + self._latency
+            self._reads.setdefault(number, deque()).append([address, beats, due])
             self.most_reads = max(self.most_reads, sum(map(len, self._reads.values())))
 
         await self._requests(ctx, self.axi.ar, take)
 
+    async def _clock(self, ctx: Any) -> None:
+        while True:
+            await ctx.tick()
+            self._now += 1
+
     async def _read_data(self, ctx: Any) -> None:
         channel = self.axi.r
         while True:
-            waiting = [number for number, queue in self._reads.items() if queue]
+            waiting = [n for n, queue in self._reads.items() if queue and queue[0][2] <= self._now]
             if not waiting or self._pause():
                 ctx.set(channel.valid, 0)
                 await ctx.tick()
                 continue
             number = self._rng.choice(waiting)
             burst = self._reads[number][0]
-            address, beats = burst
+            address, beats, due = burst
             last = beats == 1 or (self.premature and beats == 2)
             value = int.from_bytes(self.memory[address : address + self._beat], "little")
             ctx.set(
@@ -142,7 +156,7 @@ class AxiMemory:
             if last:
                 self._reads[number].popleft()
             else:
-                burst[:] = [address + self._beat, beats - 1]
+                burst[:] = [address + self._beat, beats - 1, due]
 
     async def _write_addresses(self, ctx: Any) -> None:
         def take(number: int, address: int, beats: int) -> None:
@@ -189,6 +203,8 @@ class AxiMemory:
                 await ctx.tick()
                 continue
             number, response = self._answers.popleft()
+            if self.response_id is not None:
+                number = self.response_id
             ctx.set(channel.payload, {"id": number, "response": Response(response)})
             ctx.set(channel.valid, 1)
             await _handshake(ctx, channel)

@@ -15,14 +15,13 @@ from ginseng.bus.port import StoreDescriptor
 from ginseng.golden.attest import public_bytes
 from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, attestation_public_key
-from ginseng.golden.plain import PlainPort
 from ginseng.golden.port import Fatal, MemoryPort, Transfer
 from ginseng.golden.protected import ProtectedDevice
+from ginseng.golden.tec import Tec
 from ginseng.golden.vta.core import Counters
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
 from ginseng.isa.config import BusConfig, CoreConfig, Memory, SystemConfig
-from ginseng.isa.insn import INSN_BYTES, Opcode, instruction_set
 from ginseng.isa.transfer import Client, TransferDescriptor
 from ginseng.vta.core import Core
 
@@ -34,14 +33,21 @@ _STORE: Final = Codec(StoreDescriptor)
 _SAMPLES: Final = 1 << 16
 #: Cycles after which a program is taken to run for ever.
 _LIMIT: Final = 1 << 32
-#: Rows of padding of one LOAD, above and below.
-_PAD_ROWS: Final = 30
+#: Cycles of clearing between two looks at whether it is done.
+_CLEAR_STEP: Final = 64
 
 
 def core_model(
-    core: CoreConfig, bus: BusConfig, *, strict_finish: bool = True, trace: Path | None = None
+    core: CoreConfig,
+    bus: BusConfig,
+    *,
+    strict_finish: bool = True,
+    packed: bool = False,
+    trace: Path | None = None,
 ) -> Model:
     """Return the core alone, with its memory port as pins; the window of ``bus`` is not its own.
+
+    With ``packed``, two products share a multiplier as they do on the chip: slower to simulate.
 
     Raises
     ------
@@ -51,9 +57,9 @@ def core_model(
     """
     known = replace(bus, window_base=0, window_bytes=BusConfig().window_bytes)
     return Model(
-        lambda: Core(core, known, strict_finish=strict_finish),
+        lambda: Core(core, known, strict_finish=strict_finish, packed=packed),
         trace=trace,
-        recipe=f"Core {core} {known} strict_finish={strict_finish}",
+        recipe=f"Core {core} {known} strict_finish={strict_finish} packed={packed}",
     )
 
 
@@ -99,8 +105,6 @@ class GatesCore:
         self._golden: Final = port
         self._timing: Final = timing or PortTiming()
         self._program = (0, 0)
-        #: Loads that the gates issued since reset, those of `_zero` included.
-        self._issued = 0
 
     def reset(self) -> None:
         """Full reset: queues and tokens empty, every scratchpad zero."""
@@ -108,13 +112,12 @@ class GatesCore:
         self._model.set("start", 0)
         self._model.reset()
         self._model.attach_port(_PORT, self._bus, self._timing)
-        self._issued = 0
         self.counters = Counters()
-        self._zero((Memory.INP, Memory.WGT, Memory.ACC, Memory.UOP))
+        self._clear(uops=True)
 
     def clear(self) -> None:
         """Zero INP, WGT and ACC, as the protected build does before every run."""
-        self._zero((Memory.INP, Memory.WGT, Memory.ACC))
+        self._clear(uops=False)
 
     def start(self, insn_base: int, count: int) -> None:
         """Begin the program of ``count`` instructions at ``insn_base``, in 16-byte units."""
@@ -134,51 +137,28 @@ class GatesCore:
         """
         if scheduler is not None:
             raise BenchError("GatesCore takes no scheduler: gates have a timing of their own")
-        cycles = self._run(self._golden, *self._program)
+        cycles = self._run()
         self.counters = Counters(
             cycles=cycles,
             **{name: self._model.get(name) for name in ("gemm_uops", "alu_uops", "insns")},
         )
 
-    def _zero(self, memories: tuple[Memory, ...]) -> None:
-        """Run a program of padding, which moves nothing; the gates of the TEC's build will do it.
-
-        It is fetched from a memory of its own.
-        """
-        isa = instruction_set(self.config)
-        words = []
-        for memory in memories:
-            rows = min(_PAD_ROWS, self.config.depth(memory))
-            columns, rest = divmod(self.config.depth(memory), rows)
-            # Two loads, of which the second covers what does not divide.
-            for base, height, width in ((0, rows, columns), (rows * columns, 1, rest)):
-                top = min(height, _PAD_ROWS // 2)
-                if width:
-                    words.append(
-                        isa.encode(
-                            Opcode.LOAD,
-                            memory=memory,
-                            sram_base=base,
-                            x_size=width,
-                            y_pad_0=top,
-                            y_pad_1=height - top,
-                            push_next=int(memory in (Memory.INP, Memory.WGT)),
-                        )
-                    )
-                    if memory in (Memory.INP, Memory.WGT):
-                        words.append(isa.encode(Opcode.LOAD, memory=Memory.UOP, pop_prev=1))
-        words.append(isa.encode(Opcode.FINISH))
-        program = b"".join(words)
-        dram = Dram(0, len(program))
-        dram.write(0, program)
-        self._run(PlainPort(dram, self.config, self._bus), 0, len(program) // INSN_BYTES)
-
-    def _run(self, port: MemoryPort, insn_base: int, count: int) -> int:
-        """Run a program whose transfers ``port`` answers; return its cycles."""
+    def _clear(self, *, uops: bool) -> None:
+        """Zero the scratchpads, as the build with a TEC in gates does."""
         model = self._model
-        answers = _Answers(model, self.config, port, self._issued)
-        model.set("insn_addr", insn_base)
-        model.set("insn_count", count)
+        model.set("clear_uops", int(uops))
+        model.set("clear", 1)
+        model.run(1)
+        model.set("clear", 0)
+        while model.get("clearing"):
+            model.run(_CLEAR_STEP)
+
+    def _run(self) -> int:
+        """Run the program; return its cycles."""
+        model = self._model
+        answers = _Answers(model, self.config, self._golden)
+        for name, value in zip(("insn_addr", "insn_count"), self._program, strict=True):
+            model.set(name, value)
         begin = model.cycle
         model.set("start", 1)
         model.run(1)
@@ -196,27 +176,16 @@ class GatesCore:
             model.set(f"{_PORT}fault", 1)
             model.run(1)
             raise
-        self._issued = answers.issued
         return model.cycle - begin
 
 
 class _Answers:
-    """Answers the events of one program from a golden port.
+    """Answers the events of one program from a golden port."""
 
-    Attributes
-    ----------
-    issued : int
-        Loads that the gates issued since reset.
-
-    """
-
-    def __init__(self, model: Model, config: CoreConfig, port: MemoryPort, issued: int) -> None:
-        self.issued = issued
+    def __init__(self, model: Model, config: CoreConfig, port: MemoryPort) -> None:
         self._model = model
         self._config = config
         self._port = port
-        #: What the gates' numbers of loads are ahead of the port's: they count more programs.
-        self._ahead = issued - port.issued
         self._store: tuple[Transfer, int] | None = None
 
     def give(self) -> None:
@@ -226,7 +195,7 @@ class _Answers:
             if kind is Event.READ:
                 self._read(event)
             elif kind is Event.SETTLE:
-                while self._port.verified < event.number - self._ahead:
+                while self._port.verified < event.number:
                     self._port.settle()
             elif kind is Event.STORE:
                 self._expect(event)
@@ -234,7 +203,6 @@ class _Answers:
                 self._write(event)
 
     def _read(self, event: PortEvent) -> None:
-        self.issued = event.number
         transfer = _transfer(_READ.unpack(event.bytes))
         data = self._port.read(Client(event.client), transfer)
         self._model.answer(event, data.tobytes())
@@ -255,7 +223,7 @@ class _Answers:
             raise BenchError("The harness wrote a store that nobody asked for; this is a defect")
         transfer, sample = self._store
         data: NDArray[np.uint8] = np.frombuffer(event.bytes, np.uint8)
-        self._port.write(transfer, data, max(0, sample - self._ahead))
+        self._port.write(transfer, data, sample)
 
 
 def _transfer(fields: dict[str, int]) -> Transfer:
@@ -309,8 +277,7 @@ class CosimDevice(Simulated):
         self._identity: Final = identity or DeviceIdentity.generate()
         self._timing: Final = timing
         self._model = core_model(config.core, config.bus, trace=trace)
-        # Loads verify as late as they may: when their beats are with the core.
-        self.protected: Final = ProtectedDevice(config, self._identity, lazy=True, core=self._core)
+        self.protected: Final = ProtectedDevice(config, self._identity, engine=self._engine)
 
     @property
     def dram(self) -> NDArray[np.uint8]:
@@ -338,5 +305,7 @@ class CosimDevice(Simulated):
         """Drop the model; closing twice is fine."""
         self._model.close()
 
-    def _core(self, config: CoreConfig, port: MemoryPort) -> GatesCore:
-        return GatesCore(self._model, config, self.config.bus, port, timing=self._timing)
+    def _engine(self, config: SystemConfig, dram: Dram) -> tuple[Tec, GatesCore]:
+        # Loads verify as late as they may: when their beats are with the core.
+        tec = Tec(config, dram, lazy=True)
+        return tec, GatesCore(self._model, config.core, config.bus, tec, timing=self._timing)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NoReturn, TypeAlias
 
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ginseng.golden.attest import Attestation, Evidence, MeasurementRegisters, public_bytes
 from ginseng.golden.dram import Dram
+from ginseng.golden.engine import EngineMaker, ProgramCore, SessionTec, golden_engine
 from ginseng.golden.keygen import (
     DeviceIdentity,
     EntropySource,
@@ -21,8 +23,6 @@ from ginseng.golden.keygen import (
 from ginseng.golden.port import Fatal
 from ginseng.golden.release import key_of, open_message, session_info
 from ginseng.golden.selftest import KnownAnswer, known_answers, require
-from ginseng.golden.tec import Tec
-from ginseng.golden.vta.runner import CoreMaker, ProgramCore, golden_core
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.errors import ConfigError
@@ -55,7 +55,7 @@ class _Session:
 
     private: ec.EllipticCurvePrivateKey = field(repr=False)
     cnf: bytes
-    tec: Tec
+    tec: SessionTec
     core: ProgramCore
     slots: dict[int, tuple[SlotUse, bytes]] = field(default_factory=dict)
     loaded: set[int] = field(default_factory=set)
@@ -86,9 +86,9 @@ class Monitor:
         Order in which the core takes its steps; None is stream order.
     self_tests : sequence of KnownAnswer or None
         By default those of the build; a test plants a wrong one.
-    core : callable or None
-        Makes the core of a session out of its configuration and port; by default the golden one.
-        The gates take its place in a co-simulation.
+    engine : EngineMaker or None
+        Makes TEC and core of a session; by default the golden ones, for which ``lazy`` counts. In a
+        simulation gates take their place.
     monitor_rom : bytes
         What PCR1 and the ladder measure; the ROM of the gates where they are compared.
 
@@ -113,7 +113,7 @@ class Monitor:
         lazy: bool = False,
         scheduler: Scheduler | None = None,
         self_tests: Sequence[KnownAnswer] | None = None,
-        core: CoreMaker | None = None,
+        engine: EngineMaker | None = None,
         monitor_rom: bytes = MODEL_MONITOR_ROM,
     ) -> None:
         if config.tec is None:
@@ -133,9 +133,8 @@ class Monitor:
         self._keygen: Final = KeyGenerator(RandomSource() if entropy is None else entropy)
         self._registers: Final = MeasurementRegisters()
         self._dram: Final = dram
-        self._lazy: Final = lazy
         self._scheduler: Final = scheduler
-        self._make_core: Final = core or golden_core
+        self._make_engine: Final = engine or partial(golden_engine, lazy=lazy)
         self._counters: dict[str, int] = {}
         self._attestation: Attestation | None = None
         self._session: _Session | None = None
@@ -259,10 +258,9 @@ class Monitor:
         self._keygen.reseed()
         private = self._keygen.private_key()
         cnf = public_bytes(private.public_key())
-        tec = Tec(self.config, self._dram, lazy=self._lazy)
-        tec.begin(self._keygen.key(self._key_bytes))
-        core = self._make_core(self.config.core, tec)
+        tec, core = self._make_engine(self.config, self._dram)
         core.reset()
+        tec.begin(self._keygen.key(self._key_bytes))
         self._registers.reset()
         self._extend(Pcr.CONFIGURATION, EventType.CONFIGURATION, 0, self.config.digest)
         self._extend(Pcr.MONITOR, EventType.MONITOR, 0, self._rom)

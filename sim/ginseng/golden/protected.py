@@ -3,9 +3,9 @@
 from typing import Final
 
 from ginseng.golden.dram import Dram
+from ginseng.golden.engine import EngineMaker
 from ginseng.golden.keygen import DeviceIdentity, EntropySource, RandomSource
 from ginseng.golden.monitor import Monitor
-from ginseng.golden.vta.runner import CoreMaker
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
 from ginseng.isa.config import SystemConfig
@@ -42,7 +42,7 @@ class ProtectedDevice:
         Survives a reset, as DRAM does.
     entropy : EntropySource or None
         By default bits of the operating system.
-    lazy, scheduler, core
+    lazy, scheduler, engine
         As of `Monitor`.
 
     Raises
@@ -67,7 +67,7 @@ class ProtectedDevice:
         entropy: EntropySource | None = None,
         lazy: bool = False,
         scheduler: Scheduler | None = None,
-        core: CoreMaker | None = None,
+        engine: EngineMaker | None = None,
     ) -> None:
         self.config: Final = config
         self.dram: Final = Dram(config.bus.window_base, config.bus.window_bytes)
@@ -75,7 +75,7 @@ class ProtectedDevice:
         self._entropy: Final = RandomSource() if entropy is None else entropy
         self._lazy: Final = lazy
         self._scheduler: Final = scheduler
-        self._core: Final = core
+        self._engine: Final = engine
         self._map: Final = register_map(config)
         self._boot()
 
@@ -124,7 +124,7 @@ class ProtectedDevice:
             entropy=self._entropy,
             lazy=self._lazy,
             scheduler=self._scheduler,
-            core=self._core,
+            engine=self._engine,
         )
         self._argument = bytearray(ARGUMENT_BYTES)
         self._result = b""

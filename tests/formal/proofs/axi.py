@@ -9,7 +9,7 @@ from ginseng.bench.formal.harness import Harness
 from ginseng.bench.formal.proof import Bug, Engine, Proof
 from ginseng.bus.burst import Cut
 from ginseng.bus.plain import PlainDma
-from ginseng.bus.shapes import OFFSET_BITS, PAGE_BYTES, READERS, DmaShapes
+from ginseng.bus.shapes import PAGE_BYTES, READERS, DmaShapes
 from ginseng.bus.writer import Writer
 from ginseng.isa.config import BusConfig, CoreConfig
 from ginseng.isa.transfer import Client
@@ -121,15 +121,14 @@ class Writes(Manager):
         self.replace("dut.cut.fault")
         self.replace("dut.buffer.o__payload", shapes.bus.data_bits + shapes.granules(Client.STORE))
         self.replace("dut.buffer.level", range(dut.buffer_beats + 1))
-        self.offer(m, dut.plan, "plan")
+        self.offer(m, dut.descriptor, "descriptor")
         self.offer(m, dut.beat, "beat")
+        self.replace("dut.rows.begin")
         stop, stopped = self.free("stop"), Signal()
         m.d.sync += stopped.eq(stop)
         m.d.comb += [
             dut.stop.eq(stop),
             Assume(stop | ~stopped),
-            dut.begin.eq(self.free("begin")),
-            dut.empty.eq(self.free("empty")),
         ]
         aw, w, b = dut.aw, dut.w, dut.b
         self.drain(m, aw, "aw")
@@ -149,7 +148,7 @@ class Writes(Manager):
         ]
         m.d.sync += beats.eq(Mux(ended, 0, beats + moved))
         order = partial(self.check_order, m, put=dut.counted, item=begun.beats)
-        order(take=addressed, result=(aw.p.length + 1)[:5], capacity=2, name="address")
+        order(take=addressed, result=(aw.p.length + 1)[:5], capacity=1, name="address")
         order(take=ended, result=(beats + 1)[:5], capacity=limit, name="data")
 
         # Memory answers bursts of which it has everything; else anything, errors among them.
@@ -193,7 +192,7 @@ class Bursts(Manager):
         )
         start_beat, end_beat = piece.address >> log_beat, (end + bus.beat_bytes - 1) >> log_beat
         busy, failed, fresh, final = Signal(), Signal(), Signal(), Signal()
-        beat, left = Signal(len(dut.o.p.beat)), Signal(OFFSET_BITS + 6 - log_beat)
+        beat, left = Signal(len(dut.o.p.beat)), Signal(len(dut.o.p.beat) + 1)
         head, tail = Signal(range(granules)), Signal(range(granules))
         taken, given = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
         burst = dut.o.p
@@ -215,6 +214,8 @@ class Bursts(Manager):
             ]
         m.d.comb += [
             Assume(~dut.i.valid | (piece.nbytes != 0)),
+            Assume(~dut.i.valid | (piece.address[:log_granule] == 0)),
+            Assume(~dut.i.valid | (piece.nbytes[:log_granule] == 0)),
             Assert(~dut.o.valid | busy),
             Assert(dut.fault == failed),
             Assert(~(failed & (taken | busy))),
@@ -236,15 +237,31 @@ class Bursts(Manager):
                 Assert(left != 0),
                 Assert((beat << log_beat) >= bus.window_base),
                 Assert(((beat + left) << log_beat) <= bus.window_base + bus.window_bytes),
-                # Invariants: what the component holds is what this harness holds.
-                Assert(dut.o.p.beat == beat),
-                Assert(self.peek("dut.left", len(left)) == left),
-                Assert(
-                    self.peek("dut.last_end", range(granules + 1)) == Mux(tail != 0, tail, granules)
-                ),
-                Assert(self.peek("dut.final") == final),
-                Assert(self.peek("dut.first", range(granules)) == Mux(fresh, head, 0)),
             ]
+        self.hold_together(m, dut, busy, beat, left, Mux(fresh, head, 0), tail, final)
+
+    def hold_together(self, m: Module, dut, busy, beat, left, head, tail, final):
+        """Assert how the registers of the component hang together with those of the harness.
+
+        For the induction: above all, that what was measured in the first cycle of a burst is true.
+        """
+        longest, page = dut.shapes.burst_beats, PAGE_BYTES // self.bus.beat_bytes
+        measured = self.peek("dut.measured")
+        m.d.comb += [Assert(self.peek("dut.busy") == busy), Assert(busy | ~measured)]
+        with m.If(busy):
+            m.d.comb += [
+                Assert(dut.o.p.beat == beat),
+                Assert(self.peek("dut.stop_beat", len(beat)) + (tail != 0) == beat + left),
+                Assert(self.peek("dut.stop_granule", len(tail)) == tail),
+                Assert(self.peek("dut.first", len(tail)) == head),
+                Assert(self.peek("dut.final") == final),
+            ]
+        to_page, limit = page - beat % page, self.peek("dut.limit", range(longest + 1))
+        m.d.comb += [
+            Assert(~measured | (limit == Mux(to_page < longest, to_page, longest))),
+            Assert(~measured | (self.peek("dut.rest", range(longest)) == (left - 1) % longest)),
+            Assert(~measured | (self.peek("dut.near") == (left <= longest))),
+        ]
 
 
 PLAIN, BURST, WRITER, ARBITER, QUEUE = (
@@ -336,8 +353,8 @@ PROOFS = [
             Bug(
                 name="a burst's address is one beat longer",
                 module=WRITER,
-                old="skid_aw.i.p.length.eq(begun.beats - 1)",
-                new="skid_aw.i.p.length.eq(begun.beats)",
+                old="address.i.p.length.eq(begun.beats - 1)",
+                new="address.i.p.length.eq(begun.beats)",
             ),
             Bug(
                 name="beats are counted on from burst to burst",
@@ -355,41 +372,47 @@ PROOFS = [
     ),
     Proof(
         name="bursts",
-        claim="Pieces are cut into bursts that cover exactly their bytes, in order, not empty, no "
+        claim="Runs are cut into bursts that cover exactly their bytes, in order, not empty, no "
         "longer than AXI allows, never across 4 KiB, inside the window; what leaves it is a fault",
         harness=partial(Bursts, BUS),
         configuration="AXI3, 64 bit, window of 256 MiB at 0, granules of 4 bytes (compute client)",
-        generalises="bounded, and one width; the other clients have granules of a whole beat",
+        generalises="one width; the other clients have granules of a whole beat",
         assumptions=(
             "the producer holds an offer until it is taken",
-            "a piece is not empty",
+            "a run is not empty, and of whole granules, as `rows` proves",
         ),
-        engine=Engine.BMC,
+        engine=Engine.INDUCTION,
         depth=8,
         bugs=(
             Bug(
                 name="bursts cross 4 KiB",
                 module=BURST,
-                old="limit.eq(Mux(to_page < shapes.burst_beats, to_page, shapes.burst_beats))",
+                old="limit.eq(shapes.burst_beats - beat[:log_burst])",
                 new="limit.eq(shapes.burst_beats)",
             ),
             Bug(
                 name="the last byte may be outside of the window",
                 module=BURST,
-                old="(stop <= window_end)",
-                new="(stop <= window_end + 1)",
+                old="(stop <= shapes.window_end)",
+                new="(stop <= shapes.window_end + bus.beat_bytes)",
             ),
             Bug(
-                name="the last beat of an unaligned piece is lost",
+                name="the last beat of an unaligned run is lost",
                 module=BURST,
-                old="(within + piece.nbytes + (bus.beat_bytes - 1)) >> shapes.log_beat",
-                new="(piece.nbytes + (bus.beat_bytes - 1)) >> shapes.log_beat",
+                old="Cat(~more, beat)",
+                new="Cat(1, beat)",
             ),
             Bug(
                 name="every burst starts within its first beat",
                 module=BURST,
-                old="left.eq(left - limit), first.eq(0)]",
-                new="left.eq(left - limit)]",
+                old="beat.eq(beat + limit), first.eq(0)]",
+                new="beat.eq(beat + limit)]",
+            ),
+            Bug(
+                name="a burst is what was measured for the one before",
+                module=BURST,
+                old="measured.eq(busy & ~(self.o.valid & self.o.ready))",
+                new="measured.eq(busy)",
             ),
         ),
     ),

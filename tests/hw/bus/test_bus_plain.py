@@ -7,9 +7,10 @@ from amaranth.sim import Simulator
 from ginseng.bench.axi import AxiMemory
 from ginseng.bench.transfers import Store, random_reads, random_stores
 from ginseng.bus.axi import Response
-from ginseng.bus.plain import COUNTERS, PlainDma
+from ginseng.bus.plain import PlainDma
 from ginseng.bus.plan import BASES
 from ginseng.bus.shapes import READERS
+from ginseng.bus.traffic import COUNTERS
 from ginseng.golden.dram import Dram
 from ginseng.golden.plain import PlainPort
 from ginseng.golden.port import Transfer

@@ -1,6 +1,7 @@
 """One table of stream components, under every pattern of idle and back-pressure (RFC 61)."""
 
 import random
+from functools import partial
 
 import pytest
 from amaranth import Module, Signal
@@ -10,14 +11,14 @@ from amaranth.lib.wiring import In, Out
 from ginseng.bench.errors import BenchError
 from ginseng.bench.streams import StreamCase, StreamTop, stream_plan
 from ginseng.bench.vpi import run_tests
-from ginseng.bus.burst import Cut, Rows
-from ginseng.bus.plan import BASES, Planner, bases_layout
+from ginseng.bus.burst import Cut
+from ginseng.bus.plan import BASES, Rows, bases_layout
 from ginseng.bus.realign import Pack, Place
 from ginseng.bus.shapes import DmaShapes
 from ginseng.flow.arbiter import RoundRobin
 from ginseng.flow.queue import Queue, Skid
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
-from ginseng.isa.insn import INSN_BYTES, Opcode, instruction_set
+from ginseng.isa.insn import Opcode, instruction_set
 from ginseng.isa.insn import Queue as QueueName
 from ginseng.isa.transfer import Client, TransferDescriptor
 from ginseng.vta.dispatch import Dispatch
@@ -26,6 +27,8 @@ from ginseng.vta.store import Beats
 pytestmark = pytest.mark.rtl
 
 CORE, BUS = CoreConfig(), BusConfig()
+#: A window in which rows may pass the end of the 32-bit offsets.
+WIDE = BusConfig(window_bytes=1 << 36)
 SHAPES = DmaShapes(CORE, BUS)
 BEAT = BUS.beat_bytes
 PAGE = 4096
@@ -101,32 +104,50 @@ def dispatch():
     )
 
 
-def rows():
-    rng, top = random.Random(5), 1 << 32
-    plans, runs = [], []
-    for n in range(20):
-        count, nbytes, stride = rng.randint(1, 6), 4 * rng.randint(1, 900), 4 * rng.randint(0, 999)
-        offset = 4 * rng.randint(0, 1 << 20)
-        if n % 4 == 3:
-            # A row that passes the end of the offsets.
-            offset = top - 4 * rng.randint(1, 800)
-        base = rng.randrange(1 << 30)
-        plans.append(
-            pack(SHAPES.plan, base=base, offset=offset, nbytes=nbytes, stride=stride, rows=count)
-        )
-        for row in range(count):
-            at = (offset + row * stride) % top
-            pieces = [(at, min(nbytes, top - at))]
-            if at + nbytes > top:
-                pieces.append((0, nbytes - pieces[0][1]))
-            for k, (start, size) in enumerate(pieces):
-                final = row == count - 1 and k == len(pieces) - 1
-                runs.append(pack(SHAPES.run, address=base + start, nbytes=size, final=int(final)))
+def rows(name, client, bus):
+    """Descriptors of a client become runs; rows that follow one another become one."""
+    rng, shapes, top = random.Random(name), DmaShapes(CORE, bus), 1 << 32
+    bases = {base: 16 * rng.randrange(1 << 12) for base in sorted(set(BASES.values()))}
+    fetches, wraps = client is Client.FETCH, shapes.window_end > top
+    descriptors, runs = [], []
+    for n in range(40):
+        memory = rng.choice(shapes.memories(client))
+        unit = 1 << shapes.log_unit(client, memory)
+        count = rng.choice([0, 1, 1] if fetches else [0, 1, 2, 9])
+        columns = rng.choice([0, 1, 7, 300])
+        stride = columns if n % 2 else rng.randrange(1 << 10)
+        start = rng.randrange(1 << 16)
+        if wraps and n % 4 == 3:
+            # Some row passes the end of the offsets.
+            start = top // unit - rng.randint(1, 400)
+        fields = {
+            "memory": int(memory),
+            "dram_base": start,
+            "rows": count,
+            "row_elements": columns,
+            "stride": stride,
+        }
+        descriptors.append(pack(TransferDescriptor, **fields))
+        if stride == columns or fetches:
+            count, columns = min(count, 1), count * columns
+        base = 0 if fetches else bases[BASES[memory]]
+        mine = []
+        for row in range(count if columns else 0):
+            offset, left = (start + row * stride) * unit, columns * unit
+            while left:
+                offset = offset if fetches else offset % top
+                size = left if fetches else min(left, top - offset)
+                mine.append({"address": base + offset, "nbytes": size, "final": 0})
+                offset, left = offset + size, left - size
+        if mine:
+            mine[-1]["final"] = 1
+        runs += [pack(shapes.run, **run) for run in mine]
     return StreamCase(
-        name="rows",
-        component=Rows(SHAPES, Client.COMPUTE),
-        inputs={"i": plans},
-        outputs={"o": whole(SHAPES.run, runs)},
+        name=name,
+        component=Rows(shapes, client),
+        inputs={"i": descriptors},
+        outputs={"o": whole(shapes.run, runs)},
+        constants={"bases": pack(bases_layout(), **bases)},
     )
 
 
@@ -221,6 +242,8 @@ def packs():
                 for v, mask, last in dense
             ]
         },
+        # What fills the last beat of a descriptor up follows the next piece.
+        loose=True,
     )
 
 
@@ -243,58 +266,6 @@ def places():
         },
         # Granules that are not to be written follow the next dense beat.
         loose=True,
-    )
-
-
-def planner():
-    """Descriptors of every client become bytes; rows that follow one another become one."""
-    rng = random.Random(10)
-    memories = {
-        Client.FETCH: (Memory.UOP,),
-        Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
-        Client.INP: (Memory.INP,),
-        Client.WGT: (Memory.WGT,),
-        Client.STORE: (Memory.OUT,),
-    }
-    bases = {name: 16 * (n + 1) << 12 for n, name in enumerate(sorted(set(BASES.values())))}
-    inputs, outputs = {}, {}
-    for client, choices in memories.items():
-        inputs[f"i__{int(client)}"], wanted = [], []
-        for n in range(30):
-            memory = rng.choice(choices)
-            rows, columns = rng.choice([0, 1, 2, 9]), rng.choice([0, 1, 7, 300])
-            stride = columns if n % 2 else rng.randrange(1 << 16)
-            fields = {
-                "memory": memory,
-                "dram_base": rng.getrandbits(32),
-                "rows": rows,
-                "row_elements": columns,
-                "stride": stride,
-            }
-            inputs[f"i__{int(client)}"].append(
-                pack(TransferDescriptor, **{k: int(v) for k, v in fields.items()})
-            )
-            if not rows or not columns:
-                continue
-            fetches = client is Client.FETCH
-            element = INSN_BYTES if fetches else CORE.element_bytes(memory)
-            merged = rows == 1 or stride == columns
-            offset = fields["dram_base"] * element
-            plan = {
-                "base": 0 if fetches else bases[BASES[memory]],
-                "offset": offset if fetches else offset % (1 << 32),
-                "nbytes": element * columns * (rows if merged else 1),
-                "stride": stride * element,
-                "rows": 1 if merged else rows,
-            }
-            wanted.append(pack(SHAPES.plan, **plan))
-        outputs[f"o__{int(client)}"] = whole(SHAPES.plan, wanted)
-    return StreamCase(
-        name="planner",
-        component=Planner(SHAPES),
-        inputs=inputs,
-        outputs=outputs,
-        constants={"room": (1 << len(Client)) - 1, "bases": pack(bases_layout(), **bases)},
     )
 
 
@@ -323,11 +294,11 @@ CASES = (
     lambda: same("skid", Skid(70), 70),
     round_robin,
     dispatch,
-    rows,
+    *(partial(rows, f"rows_of_{c.name.lower()}", c, BUS) for c in Client),
+    *(partial(rows, f"wide_rows_of_{c.name.lower()}", c, WIDE) for c in Client),
     cut,
     packs,
     places,
-    planner,
     lambda: dense_beats("beats_of_wide_elements", 128, 64),
     lambda: dense_beats("beats_of_narrow_elements", 128, 512),
 )

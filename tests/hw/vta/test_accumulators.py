@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from ginseng.isa.config import BusConfig, CoreConfig, Memory
-from ginseng.vta.acc import Accumulators, granules
+from ginseng.vta.acc import ALU_LATENCY, Accumulators, granules
 
 READERS = ("gemm_read", "alu_dst", "alu_src", "store_read")
 
@@ -53,8 +53,8 @@ def test_banks_keep_what_is_written_and_refuse_only_in_conflict(log_depth, load)
             contents[address] = value
             await ctx.tick()
         for now in range(400):
-            gemm[now + 3] = rng.randrange(depth) if rng.random() < load else None
-            claim("gemm_coming", gemm[now + 3])
+            gemm[now + ALU_LATENCY] = rng.randrange(depth) if rng.random() < load else None
+            claim("gemm_coming", gemm[now + ALU_LATENCY])
             claim("gemm_next", gemm.get(now + 1))
             claim("alu_next", alu.get(now + 1))
             changes = []
@@ -75,7 +75,7 @@ def test_banks_keep_what_is_written_and_refuse_only_in_conflict(log_depth, load)
                 changes.append((address, value, mask))
 
             wanted, taken, expected = {}, [], []
-            coming = gemm[now + 3]
+            coming = gemm[now + ALU_LATENCY]
             for name in READERS:
                 port = getattr(dut, name)
                 wanted[name] = rng.randrange(depth) if rng.random() < load else None
@@ -93,7 +93,7 @@ def test_banks_keep_what_is_written_and_refuse_only_in_conflict(log_depth, load)
                     taken.append(place)
                     expected.append((name, contents[wanted[name]]))
                     if name == "alu_dst":
-                        alu[now + 3] = wanted[name]
+                        alu[now + ALU_LATENCY] = wanted[name]
             await ctx.tick()
             for name, value in expected:
                 assert ctx.get(getattr(dut, name).data) == value

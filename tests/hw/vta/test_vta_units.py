@@ -63,7 +63,7 @@ def drain(stream, count, stall, got, seed=2):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(("log_batch", "log_block"), [(0, 2), (1, 3)])
+@pytest.mark.parametrize(("log_batch", "log_block"), [(0, 1), (0, 2), (1, 3), (0, 4)])
 def test_products_are_exact_packed_or_not(packed, log_batch, log_block):
     config = CoreConfig(
         log_batch=log_batch,
@@ -74,29 +74,39 @@ def test_products_are_exact_packed_or_not(packed, log_batch, log_block):
     )
     dut, latency = Dot(config, packed=packed), dot_latency(config)
     rng = np.random.default_rng(1)
-    operands = []
-    for n in range(24):
-        low, high = (-128, 128) if n % 3 else (-128, -126) if n % 2 else (126, 128)
-        operands.append(
-            (
-                rng.integers(low, high, (config.batch, config.block)),
-                rng.integers(-128, 128, (config.block, config.block)),
-            )
-        )
-    operands.append((np.full_like(operands[0][0], -128), np.full_like(operands[0][1], -128)))
+
+    def draw(n, rows):
+        # Extremes among them: chains whose every product is one overflow first.
+        if n % 3 == 0:
+            return rng.integers(-128, 128, (rows, config.block))
+        values = [-128, 127] if n % 3 == 1 else [-128, -128, -128, -128, -127, 126]
+        return rng.choice(values, (rows, config.block))
+
+    operands = [(draw(n % 4, config.batch), draw(n % 7, config.block)) for n in range(56)]
+    extreme = np.full((config.block, config.block), -128)
+    for columns in (slice(None), slice(0, None, 2), slice(1, None, 2)):
+        wgt = draw(0, config.block)
+        wgt[columns] = -128
+        operands.append((extreme[: config.batch], wgt))
+    # Sums of nothing come between the others.
+    zero = [n % 5 == 4 for n in range(len(operands))]
 
     async def process(ctx):
-        ctx.set(dut.valid, 1)
         for n in range(len(operands) + latency):
             if n >= latency:
                 inp, wgt = operands[n - latency]
-                sums = ctx.get(dut.sums)
-                assert [[sums[b][j] for j in range(config.block)] for b in range(config.batch)] == (
-                    inp @ wgt.T
-                ).tolist()
-            inp, wgt = operands[min(n, len(operands) - 1)]
-            ctx.set(dut.inp, inp.tolist())
-            ctx.set(dut.wgt, wgt.tolist())
+                expected = (inp @ wgt.T) * (not zero[n - latency])
+                sums, carries = ctx.get(dut.sums), ctx.get(dut.carries)
+                assert [
+                    [sums[b][j] + carries[b][j] for j in range(config.block)]
+                    for b in range(config.batch)
+                ] == expected.tolist()
+            if n < len(operands):
+                inp, wgt = operands[n]
+                ctx.set(dut.inp, inp.tolist())
+                ctx.set(dut.wgt, wgt.tolist())
+            ctx.set(dut.valid, n < len(operands) and not zero[n])
+            ctx.set(dut.zero, n < len(operands) and zero[n])
             await ctx.tick()
 
     simulate(dut, process)

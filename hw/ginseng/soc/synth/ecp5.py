@@ -15,7 +15,7 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In
 
 from ginseng.bus.burst import Cut
-from ginseng.bus.plan import Planner
+from ginseng.bus.plan import Rows
 from ginseng.bus.shapes import DmaShapes
 from ginseng.isa.config import BusConfig, CoreConfig
 from ginseng.isa.transfer import Client
@@ -34,7 +34,7 @@ _SHAPES: Final = DmaShapes(CoreConfig(), BusConfig())
 BLOCKS: Final[Mapping[str, Callable[[], Any]]] = {
     "dot of 1x8x8": lambda: Dot(_TILE),
     "cut": lambda: Cut(_SHAPES, Client.COMPUTE),
-    "planner": lambda: Planner(_SHAPES),
+    "rows": lambda: Rows(_SHAPES, Client.COMPUTE),
 }
 
 

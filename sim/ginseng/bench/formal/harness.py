@@ -43,7 +43,8 @@ class Harness(ABC):
         """Return what an inner signal carries, ``dut.queue.level``; for invariants.
 
         Properties are about ports; an induction may need to know how registers hang together, and
-        says so with an assertion about them.
+        says so with an assertion about them. Not to be used as a condition of ``m.If``: of that,
+        Yosys keeps a copy which is not connected.
         """
         name = f"peek_{len(self.peeks)}"
         self.peeks[name] = path

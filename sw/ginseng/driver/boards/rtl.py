@@ -19,11 +19,10 @@ from ginseng.isa.formats import MODEL_MONITOR_ROM
 
 __all__ = ["RtlBoard", "RtlBuffer"]
 
-#: What stands around the core of a build with a TEC.
-_AROUND_THE_CORE: Final = (
-    "VTA core: gates in Verilator",
-    "TEC, key generator, attestation and monitor: Python models, no gates",
-    "memory timing: each client of the core served at once, a beat a cycle",
+#: What stands around the gates of a build with a TEC.
+_AROUND_THE_GATES: Final = (
+    "VTA core and TEC: gates in Verilator",
+    "key generator, attestation and monitor: Python models, no gates",
     "entropy: operating system",
     "root of trust: simulated",
 )
@@ -42,8 +41,8 @@ class RtlBuffer:
 class RtlBoard:
     """The Verilated device behind the `Board` protocol; a `SimulatedBoard`.
 
-    Without a TEC, all of it is gates. With one, the core is, and the TEC, the key generator, the
-    attestation block and the monitor around it are the golden models: `simulated` says so.
+    Without a TEC, all of it is gates. With one, core and TEC are, and the key generator, the
+    attestation block and the monitor around them are the golden models: `simulated` says so.
 
     Time passes only in `wait` and in register accesses. The first board of a configuration builds
     its model, which takes a minute or two; later ones find it (``GINSENG_CACHE`` says where).
@@ -52,15 +51,14 @@ class RtlBoard:
     ----------
     config : SystemConfig or None
     memory : ginseng.bench.memory.MemoryModel or None
-        How the DRAM of a build without a TEC behaves; the reference memory by default.
+        How DRAM behaves; the reference memory by default.
     trace : Path or None
         Waveform file to write, ``.vcd`` or ``.fst``.
 
     Raises
     ------
     BoardError
-        If a tool that builds the model is missing or fails, or a memory is given to a build with
-        a TEC, whose golden model answers the core.
+        If a tool that builds the model is missing or fails.
 
     Attributes
     ----------
@@ -80,34 +78,22 @@ class RtlBoard:
         trace: Path | None = None,
     ) -> None:
         self.config: Final = config or SystemConfig()
-        if self._protected and memory is not None:
-            raise BoardError(
-                "Board rtl takes a memory model for SystemConfig(tec=None) only: with a TEC, its "
-                "golden model answers the core; leave memory out"
-            )
         try:
-            from ginseng.bench.cosim import CosimDevice
             from ginseng.bench.device import RtlDevice
             from ginseng.bench.errors import BenchError
             from ginseng.bench.memory import REFERENCE
+            from ginseng.bench.protected import ProtectedRtlDevice
         except ImportError as error:
             raise BoardError(f"Board rtl needs ginseng[rtl]: {error}") from None
-        self._device: CosimDevice | RtlDevice | None
+        kind = ProtectedRtlDevice if self._protected else RtlDevice
+        dram = memory or REFERENCE
+        self._device: ProtectedRtlDevice | RtlDevice | None
         try:
-            if self._protected:
-                self._device = CosimDevice(self.config, trace=trace)
-            else:
-                self._device = RtlDevice(self.config, memory=memory or REFERENCE, trace=trace)
+            self._device = kind(self.config, memory=dram, trace=trace)
         except BenchError as error:
             raise BoardError(f"Board rtl cannot be built: {error}") from error
-        self.simulated: Final = (
-            _AROUND_THE_CORE
-            if self._protected
-            else (
-                "device: gates in Verilator",
-                f"DRAM: the {(memory or REFERENCE).name} memory model",
-            )
-        )
+        gates = _AROUND_THE_GATES if self._protected else ("device: gates in Verilator",)
+        self.simulated: Final = (*gates, f"DRAM: the {dram.name} memory model")
         bus = self.config.bus
         self._allocator: Final = Allocator(bus.window_base, bus.window_bytes)
 
@@ -132,16 +118,14 @@ class RtlBoard:
 
     @property
     def traffic(self) -> Any:
-        """What the DRAM of a build without a TEC saw, a `ginseng.bench.model.BusTraffic`.
+        """What the DRAM saw, a `ginseng.bench.model.BusTraffic`.
 
         Raises
         ------
         BoardError
-            If the build has a TEC, or the device broke a rule of AXI.
+            If the device broke a rule of AXI.
 
         """
-        if self._protected:
-            raise BoardError("With a TEC there is no bus on board rtl; use SystemConfig(tec=None)")
         from ginseng.bench.errors import BusError
 
         try:

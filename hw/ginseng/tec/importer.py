@@ -1,0 +1,113 @@
+"""Imports: an owner's tensor, read once, measured, and sealed in place (TEC specification §3)."""
+
+from typing import Any
+
+from amaranth import Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.isa.formats import TAG_BYTES
+from ginseng.isa.table import KEY_SLOTS
+from ginseng.tec.shapes import VERSION_BITS, TecShapes
+from ginseng.tec.write import ImportPort
+
+__all__ = ["Importer", "import_layout"]
+
+
+def import_layout(shapes: TecShapes) -> data.StructLayout:
+    """Where an import's source is, from the start of the window, and what opens it."""
+    return data.StructLayout(
+        {
+            "sealed": 1,
+            "source": shapes.position_bits,
+            "tags": shapes.position_bits,
+            "slot": range(KEY_SLOTS),
+            "version": VERSION_BITS,
+        }
+    )
+
+
+class Importer(wiring.Component):
+    """Reads the source of an import once, chunk by chunk, and has it sealed in place.
+
+    Every read is of plain bytes, of a sealed source a chunk and its tag in turn: the write path
+    measures all of them as they come, opens them, and compares the tag. It gets the plan of the
+    tensor in place from who has the table, while ``i`` is valid.
+
+    Parameters
+    ----------
+    shapes : TecShapes
+
+    """
+
+    #: In: an import; held until ``done``.
+    i: stream.Interface
+    #: Out: the tensor is in place, for one cycle; ``i`` is taken.
+    done: Signal
+    #: Out: raw plans for the reading side, in, its dense beats.
+    plan: stream.Interface
+    beat: stream.Interface
+    #: Out: to the write path.
+    write: Any
+    #: In: the sticky fault.
+    stop: Signal
+
+    def __init__(self, shapes: TecShapes) -> None:
+        self.shapes = shapes
+        super().__init__(
+            {
+                "i": In(stream.Signature(import_layout(shapes))),
+                "done": Out(1),
+                "plan": Out(stream.Signature(shapes.plan)),
+                "beat": In(stream.Signature(unsigned(shapes.config.bus.data_bits))),
+                "write": Out(ImportPort(shapes)),
+                "stop": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        source = self.i.p
+        plan = self.plan.p
+        chunk = self.write.chunk
+        wiring.connect(m, wiring.flipped(self.beat), wiring.flipped(self.write.beat))
+        m.d.comb += [
+            self.write.active.eq(self.i.valid),
+            self.write.sealed.eq(source.sealed),
+            self.write.slot.eq(source.slot),
+            self.write.version.eq(source.version),
+            self.i.ready.eq(self.write.done),
+            self.done.eq(self.write.done),
+        ]
+
+        # Rows of one chunk, or of one tag; a tag is asked for once its chunk was.
+        tag = Signal()
+        position = Signal(self.shapes.position_bits)
+        index = Signal.like(chunk.p.index)
+        m.d.comb += [
+            plan.raw.eq(1),
+            # Each a tensor of its own, of one chunk.
+            plan.base.eq(
+                Mux(tag, source.tags, source.source) + Mux(tag, index * TAG_BYTES, position)
+            ),
+            plan.chunk.eq(Mux(tag, TAG_BYTES, chunk.p.nbytes)),
+            plan.chunks.eq(1),
+            plan.length.eq(plan.chunk),
+            plan.row_bytes.eq(plan.chunk),
+            plan.rows.eq(1),
+            self.plan.valid.eq((tag | chunk.valid) & ~self.stop),
+            chunk.ready.eq(self.plan.ready & ~tag & ~self.stop),
+        ]
+        with m.If(chunk.valid & chunk.ready):
+            m.d.sync += [
+                tag.eq(source.sealed),
+                position.eq(position + chunk.p.nbytes),
+                index.eq(chunk.p.index),
+            ]
+        with m.Elif(self.plan.ready & ~self.stop):
+            m.d.sync += tag.eq(0)
+        with m.If(~self.i.valid):
+            m.d.sync += position.eq(0)
+
+        return m

@@ -1,0 +1,676 @@
+"""Walks plans: chunks, their tags and bursts, and which beats of them are meant."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, enum, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ginseng.bus.axi import AxiSignature
+from ginseng.bus.shapes import PAGE_BYTES, READERS
+from ginseng.flow.arbiter import following
+from ginseng.isa.formats import TAG_BYTES
+from ginseng.isa.table import GRANULE
+from ginseng.isa.transfer import Client
+from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
+
+__all__ = ["CHUNKS", "TAGS", "Kind", "Walker", "buffer_depth", "order_layout", "visit_layout"]
+
+#: Chunks of all clients that are asked for but not verified.
+CHUNKS: Final = 16
+#: Tags that one burst brings, at most: those of chunks whose indices differ in the low bits only.
+TAGS: Final = 8
+#: Bytes of what rows are multiples of: a micro-op.
+_UNIT: Final = 4
+_LOG_BLOCK: Final = (GRANULE - 1).bit_length()
+_LOG_TAGS: Final = (TAGS - 1).bit_length()
+_BLOCK_UNITS: Final = GRANULE // _UNIT
+#: Descriptors of a client that have a plan: one is walked, one waits.
+_PLANS: Final = 2
+
+
+def _most_pieces(shapes: TecShapes) -> int:
+    """Pieces that a beat may be to its client: rows of a unit, each with a unit between."""
+    return shapes.config.bus.beat_bytes // _UNIT // 2 + 1
+
+
+def buffer_depth(shapes: TecShapes) -> int:
+    """Pieces of beats that a client's buffer holds, a power of two.
+
+    A block RAM of 72 bits holds 512; a burst must fit, into however many pieces rows cut it.
+    """
+    return max(512, 1 << (shapes.burst_beats * _most_pieces(shapes) - 1).bit_length())
+
+
+class Kind(enum.Enum, shape=2):
+    """Where the beats of a burst go."""
+
+    #: Through the lane to the client's buffer.
+    DATA = 0
+    #: To the client's buffer as they are.
+    RAW = 1
+    TAGS = 2
+
+
+def order_layout(shapes: TecShapes) -> data.StructLayout:
+    """What to do with the next ``total`` beats that come; a burst is one order or several.
+
+    ``ends``
+        The last of them is the last of its burst.
+    ``drop``
+        So many are for the tag of their chunk only.
+    ``first``, ``end``
+        Of those after, units ``first`` of the first to before ``end`` of the last are meant, in
+        units of 4 bytes. Of TAGS, the index of the first tag among `TAGS`, and of the last plus 1.
+    ``again``
+        The first of them is the last of the order before: rows that are less than a beat apart.
+    ``final``
+        They end their descriptor.
+    ``half``
+        Of TAGS: which half of the buffer.
+    """
+    units = shapes.config.bus.beat_bytes // _UNIT
+    return data.StructLayout(
+        {
+            "kind": Kind,
+            "client": range(len(READERS)),
+            "ends": 1,
+            "drop": range(shapes.burst_beats + 1),
+            "total": range(shapes.burst_beats + 1),
+            "first": range(max(units, TAGS)),
+            "end": range(max(units, TAGS) + 1),
+            "again": 1,
+            "final": 1,
+            "half": 1,
+        }
+    )
+
+
+def visit_layout(shapes: TecShapes) -> data.StructLayout:
+    """A chunk all of whose bursts are asked for.
+
+    ``half``, ``tag``
+        Where its tag stands.
+    ``final``
+        It is the last of its descriptor.
+    ``beats``
+        Pointer into its client's buffer, after its last beat.
+    """
+    return data.StructLayout(
+        {
+            "client": range(len(READERS)),
+            "half": 1,
+            "tag": range(TAGS),
+            "final": 1,
+            "beats": range(2 * buffer_depth(shapes)),
+        }
+    )
+
+
+class Walker(wiring.Component):
+    """Asks for what plans need, a burst of each client in turn.
+
+    Bursts are INCR, as long as the bus allows, never across 4 KiB, and only asked for if the
+    client's buffer has room for them, so data never wait for a client. Tags come in bursts of up to
+    `TAGS`, of chunks whose indices differ in their low bits only, and are kept for the next
+    descriptor.
+
+    Five cycles pass for a burst, six more for a chunk, two for each more row in it. From a plan to
+    the first address pass six cycles for a tag and three more for data.
+
+    Parameters
+    ----------
+    shapes : TecShapes
+
+    """
+
+    #: In: ``{client, plan}``.
+    plan: stream.Interface
+    #: In: raw plans, walked in the place of WGT.
+    source: stream.Interface
+    #: Out: a client has room for one more plan.
+    room: Signal
+    #: Out: bursts, as addresses of AXI.
+    ar: stream.Interface
+    #: Out: what to do with their beats.
+    order: stream.Interface
+    #: Out: bursts of chunks, for the lane.
+    job: stream.Interface
+    #: Out: a chunk is asked for.
+    visit: stream.Interface
+    #: Out: ``{bit}`` of a chunk of a W row. In: whether it may be read, in order.
+    test: stream.Interface
+    test_valid: Signal
+    test_readable: Signal
+    #: In: one more burst may be open.
+    enable: Signal
+    #: In: pointers into the clients' buffers, before the oldest beat.
+    taken: Any
+    #: In: chunks of each client that are not verified.
+    unverified: Any
+    #: In: forget the tags.
+    clear: Signal
+    #: In: ask for nothing any more.
+    stop: Signal
+    #: Out: a chunk was not written yet; stays until reset.
+    fault: Signal
+    #: Out: in this cycle so many beats are asked for.
+    asked: data.View
+
+    def __init__(self, shapes: TecShapes) -> None:
+        self.shapes = shapes
+        axi = AxiSignature(shapes.config.bus)
+        plan = data.StructLayout({"client": Client, "plan": shapes.plan})
+        count = len(READERS)
+        super().__init__(
+            {
+                "plan": In(stream.Signature(plan)),
+                "source": In(stream.Signature(shapes.plan)),
+                "room": Out(count),
+                "ar": axi.members["ar"],
+                "order": Out(stream.Signature(order_layout(shapes))),
+                "job": Out(stream.Signature(shapes.lane.job)),
+                "visit": Out(stream.Signature(visit_layout(shapes))),
+                "test": Out(
+                    stream.Signature(data.StructLayout({"bit": range(shapes.tec.bitmap_bits)}))
+                ),
+                "test_valid": In(1),
+                "test_readable": In(1),
+                "enable": In(1),
+                "taken": In(data.ArrayLayout(range(2 * buffer_depth(shapes)), count)),
+                "unverified": In(data.ArrayLayout(range(CHUNKS + 1), count)),
+                "clear": In(1),
+                "stop": In(1),
+                "fault": Out(1),
+                "asked": Out(
+                    data.StructLayout(
+                        {"valid": 1, "client": Client, "beats": range(shapes.burst_beats + 1)}
+                    )
+                ),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        shapes, bus = self.shapes, self.shapes.config.bus
+        at_bits = shapes.position_bits - _LOG_BLOCK
+        size_bits = shapes.chunk_bits - _LOG_BLOCK
+        # A chunk may be longer than the window.
+        unit_bits = max(shapes.position_bits, shapes.chunk_bits) - 2
+        group_bits = at_bits - _LOG_TAGS
+        blocks_of_beat = max(1, bus.beat_bytes // GRANULE)
+        beats_of_block = max(1, GRANULE // bus.beat_bytes)
+        log_per_beat = (blocks_of_beat - 1).bit_length()
+        units_of_beat = bus.beat_bytes // _UNIT
+        log_units = (units_of_beat - 1).bit_length()
+        page = PAGE_BYTES // GRANULE
+        most = bus.burst_bytes // GRANULE
+        depth = buffer_depth(shapes)
+
+        # What a plan says, and how far its walk has come, by client and plan.
+        constants = data.StructLayout(
+            {
+                "raw": 1,
+                "slot": shapes.plan["slot"].shape,
+                "prefix": NONCE_PREFIX_BITS,
+                "end": at_bits,
+                "tags": group_bits,
+                "chunk": size_bits,
+                "chunks": shapes.index_bits,
+                "tracked": 1,
+                "first_bit": range(shapes.tec.bitmap_bits),
+                "row": unit_bits,
+                "stride": unit_bits,
+                "merge": 1,
+                "tight": 1,
+            }
+        )
+        #: A chunk: its first block, its index.
+        place = data.StructLayout({"at": at_bits, "index": shapes.index_bits})
+        #: Of the row, whether it goes on in the next chunk, began in an earlier burst; whether
+        #: nothing more of this chunk is meant.
+        row = data.StructLayout({"more": 1, "begun": 1, "mute": 1})
+        key = Signal(range(len(READERS) * _PLANS))
+        write_key = Signal.like(key)
+        client = Signal(range(len(READERS)))
+        half = Signal()
+        plans = self._kept(m, "plans", constants, key, write_key)
+        places = self._kept(m, "places", place, key, write_key)
+        rows = self._kept(m, "rows", row, key, write_key)
+        # Start of the row from that of the chunk, in units.
+        starts = self._kept(m, "starts", signed(unit_bits + 1), key, write_key)
+        lefts = self._kept(m, "lefts", 16, key, write_key)
+        # Size of the chunk under way in blocks, how many are asked for.
+        sizes = self._kept(m, "sizes", size_bits, client, client)
+        dones = self._kept(m, "dones", size_bits, client, client)
+        # Tags in the buffer: those of chunks `low` to before `high` of a group of `TAGS`.
+        tags = data.StructLayout(
+            {"group": group_bits, "low": range(TAGS), "high": range(TAGS + 1), "half": 1}
+        )
+        groups = self._kept(m, "groups", tags, client, client)
+        #: Chunks asked for since the last burst of tags; stays at its greatest value.
+        since = self._kept(m, "since", range(2 * CHUNKS), client, client)
+        known = Signal(len(READERS))
+        constant, where, flags, start = plans.get, places.get, rows.get, starts.get
+        m.d.comb += key.eq(Cat(half, client))
+
+        full = Signal(data.ArrayLayout(_PLANS, len(READERS)))
+        heads, tails = Signal(len(READERS)), Signal(len(READERS))
+        visiting = Signal(len(READERS))
+        #: Pointers into the buffers, after what is reserved.
+        reserved = Signal(data.ArrayLayout(range(2 * depth), len(READERS)))
+        for n in range(len(READERS)):
+            m.d.comb += self.room[n].eq(~full[n].bit_select(tails[n], 1))
+
+        # A new plan. A raw one is of one row, and that is one chunk.
+        takes, imports = Signal(), Signal()
+        new_client = Signal.like(client)
+        plan, raw = self.plan.p.plan, self.source.p
+        first_at = Signal(at_bits)
+        m.d.comb += [
+            imports.eq(~self.plan.valid),
+            new_client.eq(Mux(imports, Client.WGT, self.plan.p.client)),
+            plans.put.raw.eq(imports),
+            plans.put.slot.eq(plan.slot),
+            plans.put.prefix.eq(plan.prefix),
+            plans.put.end.eq(plan.base[_LOG_BLOCK:] + plan.length[_LOG_BLOCK:]),
+            plans.put.tags.eq(plan.tag_base >> (_LOG_BLOCK + _LOG_TAGS)),
+            plans.put.chunk.eq(Mux(imports, raw.row_bytes, plan.chunk) >> _LOG_BLOCK),
+            plans.put.chunks.eq(plan.chunks),
+            plans.put.tracked.eq(plan.tracked),
+            plans.put.first_bit.eq(plan.first_bit),
+            plans.put.row.eq(Mux(imports, raw.row_bytes, plan.row_bytes) >> 2),
+            plans.put.stride.eq(plan.stride >> 2),
+            plans.put.merge.eq(plan.merge),
+            # Rows may share beats. On 64 bits none do: what is between them is half a beat.
+            plans.put.tight.eq(
+                (units_of_beat > 2)
+                & (plan.rows != 1)
+                & (plan.stride < plan.row_bytes + bus.beat_bytes)
+                & ~imports
+            ),
+            plans.write.eq(takes),
+            first_at.eq(
+                Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
+                + Mux(
+                    imports,
+                    raw.position[_LOG_BLOCK:],
+                    plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:],
+                )
+            ),
+            write_key.eq(Mux(takes, Cat(tails.bit_select(new_client, 1), new_client), key)),
+        ]
+        with m.If(takes):
+            m.d.comb += [sink.write.eq(1) for sink in (places, rows, starts, lefts)]
+            m.d.sync += [
+                full[new_client].bit_select(tails.bit_select(new_client, 1), 1).eq(1),
+                tails.bit_select(new_client, 1).eq(~tails.bit_select(new_client, 1)),
+            ]
+
+        # Who is next.
+        active = Signal(len(READERS))
+        for n in range(len(READERS)):
+            m.d.comb += active[n].eq(full[n].bit_select(heads[n], 1))
+        chosen = following(m, client, active)
+
+        # From row to chunk: on by one, back by one; and on to the next row.
+        size = Signal(size_bits)
+        back, ahead, marks = Signal(), Signal(), Signal()
+        moved, new_start = (Signal(signed(unit_bits + 2), name=n) for n in ("moved", "new_start"))
+        remains = Signal(at_bits)
+        step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
+        less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
+        by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
+        m.d.sync += new_start.eq(moved)
+        m.d.comb += [
+            remains.eq(constant.end - where.at),
+            back.eq((start < 0) & ~flags.begun),
+            moved.eq(start + by + (~marks & ~back)),
+            ahead.eq(flags.more | (~back & (new_start >= 0))),
+            starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
+            places.put.at.eq(Mux(takes, first_at, where.at + step + back)),
+            places.put.index.eq(
+                Mux(takes, plan.index, where.index + Cat(1, back.replicate(shapes.index_bits - 1)))
+            ),
+            lefts.put.eq(Mux(takes, Mux(imports, 1, plan.rows), lefts.get - 1)),
+        ]
+
+        # Tags.
+        group = Signal(group_bits)
+        number = where.index[:_LOG_TAGS]
+        limit = Signal(range(TAGS + 1))
+        hit = Signal()
+        kept = groups.get
+        m.d.comb += [
+            group.eq(constant.tags + where.index[_LOG_TAGS:]),
+            hit.eq(
+                known.bit_select(client, 1)
+                & (kept.group == group)
+                & (kept.low <= number)
+                & (number < kept.high)
+            ),
+            limit.eq(
+                Mux(
+                    constant.chunks[_LOG_TAGS:] == where.index[_LOG_TAGS:],
+                    constant.chunks[:_LOG_TAGS],
+                    TAGS,
+                )
+            ),
+        ]
+        # Chunks up to `probe` are being tested, up to `good` are readable.
+        probe, answers, good = (
+            Signal(range(TAGS + 1), name=n) for n in ("probe", "answers", "good")
+        )
+        last_probe = Signal(range(TAGS + 1))
+        m.d.comb += self.test.p.bit.eq(
+            constant.first_bit + Cat(probe[:_LOG_TAGS], where.index[_LOG_TAGS:])
+        )
+
+        # A burst.
+        address = Signal(at_bits)
+        left = Signal(size_bits)
+        blocks = Signal(range(most + 1))
+        begin, stop = Signal(size_bits), Signal(size_bits)
+        lead = address[:log_per_beat]
+        to_page = page - address[: (page - 1).bit_length()]
+        allowed = Signal(range(page + 1))
+        m.d.comb += allowed.eq(Mux(to_page < most - lead, to_page, most - lead))
+        beats = Signal(range(shapes.burst_beats + 1))
+        tag_beats = Signal(range(max(1, TAGS * TAG_BYTES // bus.beat_bytes) + 2))
+        if blocks_of_beat == 1:
+            m.d.comb += [beats.eq(blocks * beats_of_block)]
+        else:
+            m.d.comb += beats.eq((lead + blocks + blocks_of_beat - 1) >> log_per_beat)
+        tag_lead = number[:log_per_beat]
+        m.d.comb += tag_beats.eq(
+            ((tag_lead + good - number) * beats_of_block + blocks_of_beat - 1) >> log_per_beat
+        )
+        last = Signal()
+        pointer = Signal(range(2 * depth))
+        used = Signal.like(pointer)
+        fits = Signal()
+        may = Signal()
+        m.d.comb += [
+            pointer.eq(reserved[client]),
+            used.eq(pointer - self.taken[client]),
+            fits.eq(used + Mux(constant.tight, beats * _most_pieces(shapes), beats) <= depth),
+            may.eq(self.enable & ~self.stop & ~self.ar.valid & self.order.ready),
+        ]
+        with m.If(self.ar.ready):
+            m.d.sync += self.ar.valid.eq(0)
+        job = self.job.p
+        m.d.comb += [
+            job.slot.eq(constant.slot),
+            job.context.eq(client),
+            job.nonce.eq(where.index | (constant.prefix << 32)),
+            job.counter.eq(begin + 2),
+            job.beats.eq(beats),
+            job.first.eq(lead),
+            job.end.eq(1 if blocks_of_beat == 1 else (lead + blocks - 1)[:log_per_beat] + 1),
+            job.start.eq(begin == 0),
+            job.last.eq(last),
+            job.nbytes.eq(sizes.get << _LOG_BLOCK),
+        ]
+
+        # Which beats of it are meant. Where the row starts and ends is seen a cycle late.
+        row_start, row_end = Signal(unit_bits), Signal(unit_bits + 1)
+        m.d.sync += [row_start.eq(start), row_end.eq(start + constant.row)]
+        from_unit = Signal(range(shapes.burst_beats * units_of_beat + 1))
+        to_unit = Signal.like(from_unit)
+        cursor, from_beat, to_beat = (
+            Signal(range(shapes.burst_beats + 1), name=n)
+            for n in ("cursor", "from_beat", "to_beat")
+        )
+        window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
+        row_ends, meets = Signal(), Signal()
+        over, shares = Signal(), Signal()
+        order, visit = self.order.p, self.visit.p
+        m.d.comb += [
+            row_ends.eq(row_end <= window[1]),
+            meets.eq((flags.begun | (row_start < window[1])) & ~flags.mute),
+            from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
+            to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
+            from_beat.eq(from_unit >> log_units),
+            shares.eq((units_of_beat > 2) & meets & (from_beat < cursor)),
+            to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
+            order.client.eq(client),
+            visit.client.eq(client),
+            visit.half.eq(kept.half),
+            visit.tag.eq(number),
+            visit.beats.eq(pointer),
+        ]
+
+        with m.If(self.clear):
+            m.d.sync += known.eq(0)
+
+        with m.FSM():
+            with m.State("Choose-Client"):
+                m.d.comb += [
+                    self.plan.ready.eq(1),
+                    self.source.ready.eq(~self.plan.valid & self.room[Client.WGT]),
+                    takes.eq(self.plan.valid | (self.source.valid & self.source.ready)),
+                ]
+                with m.If(~takes & active.any() & ~self.stop):
+                    m.d.sync += [client.eq(chosen), half.eq(heads.bit_select(chosen, 1))]
+                    with m.If(visiting.bit_select(chosen, 1)):
+                        m.next = "Add-Blocks"
+                    with m.Else():
+                        m.next = "Size-Chunk"
+
+            with m.State("Size-Chunk"):
+                m.d.sync += size.eq(
+                    Mux((remains < constant.chunk) & ~constant.raw, remains, constant.chunk)
+                )
+                m.next = "Move-Start"
+
+            with m.State("Move-Start"):
+                m.next = "Find-Chunk"
+
+            with m.State("Find-Chunk"):
+                m.d.comb += [
+                    rows.write.eq(1),
+                    rows.put.begun.eq(flags.begun),
+                    sizes.put.eq(size),
+                ]
+                with m.If(back | ahead):
+                    m.d.comb += [places.write.eq(1), starts.write.eq(1)]
+                    m.next = "Size-Chunk"
+                with m.Else():
+                    m.d.comb += [sizes.write.eq(1), dones.write.eq(1)]
+                    m.d.sync += [
+                        probe.eq(number),
+                        answers.eq(number),
+                        good.eq(number),
+                        last_probe.eq(number + 1),
+                    ]
+                    m.next = "Find-Tag"
+                    with m.If(constant.raw):
+                        m.next = "Add-Blocks"
+
+            with m.State("Find-Tag"):
+                with m.If(~hit):
+                    m.d.sync += last_probe.eq(limit)
+                with m.If(constant.tracked):
+                    m.next = "Test-Chunks"
+                with m.Else():
+                    m.d.sync += good.eq(limit)
+                    m.next = "Ask-Tags"
+                    with m.If(hit):
+                        m.next = "Add-Blocks"
+
+            with m.State("Test-Chunks"):
+                m.d.comb += self.test.valid.eq((probe != last_probe) & ~self.stop)
+                with m.If(self.test.valid & self.test.ready):
+                    m.d.sync += probe.eq(probe + 1)
+                with m.If(self.test_valid):
+                    m.d.sync += answers.eq(answers + 1)
+                    # The first that is not readable ends the run.
+                    with m.If(self.test_readable & (answers == good)):
+                        m.d.sync += good.eq(good + 1)
+                with m.If(answers == last_probe):
+                    # SEC: TEC.WRITTEN_BITMAP -- what an earlier run or session left is never read.
+                    with m.If(good == number):
+                        m.d.sync += self.fault.eq(1)
+                        m.next = "Stop"
+                    with m.Elif(hit):
+                        m.next = "Add-Blocks"
+                    with m.Else():
+                        m.next = "Ask-Tags"
+
+            with m.State("Ask-Tags"):
+                # Chunks that are not verified yet may need the tags of the other half only.
+                with m.If(self.unverified[client] > since.get):
+                    m.next = "Choose-Client"
+                with m.Elif(may):
+                    m.d.comb += [
+                        self.order.valid.eq(1),
+                        order.kind.eq(Kind.TAGS),
+                        order.ends.eq(1),
+                        order.drop.eq(tag_beats),
+                        order.total.eq(tag_beats),
+                        order.first.eq(number),
+                        order.end.eq(good),
+                        order.half.eq(~kept.half),
+                        groups.write.eq(1),
+                        since.write.eq(1),
+                        self.asked.valid.eq(1),
+                        self.asked.beats.eq(tag_beats),
+                    ]
+                    m.d.sync += [
+                        self.ar.valid.eq(1),
+                        self.ar.p.address.eq(
+                            bus.window_base + self._beat(Cat(number, group) << _LOG_BLOCK)
+                        ),
+                        self.ar.p.length.eq(tag_beats - 1),
+                        known.bit_select(client, 1).eq(1),
+                    ]
+                    m.next = "Add-Blocks"
+                m.d.comb += [
+                    groups.put.group.eq(group),
+                    groups.put.low.eq(number),
+                    groups.put.high.eq(good),
+                    groups.put.half.eq(~kept.half),
+                ]
+
+            with m.State("Add-Blocks"):
+                m.d.sync += [
+                    visiting.bit_select(client, 1).eq(1),
+                    address.eq(where.at + dones.get),
+                    left.eq(sizes.get - dones.get),
+                    begin.eq(dones.get),
+                    cursor.eq(0),
+                ]
+                m.next = "Cut-Burst"
+
+            with m.State("Cut-Burst"):
+                m.d.sync += [
+                    blocks.eq(Mux(left <= allowed, left, allowed)),
+                    last.eq(left <= allowed),
+                ]
+                m.next = "Ask-Data"
+
+            with m.State("Ask-Data"):
+                goes = Signal()
+                m.d.comb += [
+                    marks.eq(1),
+                    self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
+                    goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
+                    dones.put.eq(begin + blocks),
+                    dones.write.eq(goes),
+                    self.asked.valid.eq(goes),
+                    self.asked.beats.eq(beats),
+                ]
+                m.d.sync += stop.eq(begin + blocks)
+                with m.If(goes):
+                    m.d.sync += [
+                        self.ar.valid.eq(1),
+                        self.ar.p.address.eq(bus.window_base + self._beat(address << _LOG_BLOCK)),
+                        self.ar.p.length.eq(beats - 1),
+                    ]
+                    m.next = "Mark-Beats"
+                with m.Elif(~fits):
+                    m.next = "Choose-Client"
+
+            with m.State("Mark-Beats"):
+                m.d.comb += [
+                    order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
+                    self.order.valid.eq(meets | (cursor != beats)),
+                    order.again.eq(shares),
+                    order.drop.eq(Mux(shares, 0, Mux(meets, from_beat, beats) - cursor)),
+                    order.total.eq(Mux(meets, to_beat, beats) - Mux(shares, from_beat, cursor)),
+                    order.first.eq(from_unit[:log_units]),
+                    order.end.eq((to_unit - 1)[:log_units] + 1),
+                    order.final.eq(row_ends & (lefts.get == 1)),
+                    order.ends.eq(~meets | (to_beat == beats)),
+                    over.eq(~meets | ~row_ends | (row_end == window[1])),
+                    rows.put.more.eq(last & ~row_ends),
+                    rows.put.begun.eq(~row_ends),
+                    rows.put.mute.eq(row_ends & ((lefts.get == 1) | ~constant.merge)),
+                ]
+                with m.If(self.order.ready | ~self.order.valid):
+                    with m.If(meets):
+                        m.d.comb += [
+                            rows.write.eq(1),
+                            starts.write.eq(row_ends),
+                            lefts.write.eq(row_ends),
+                        ]
+                        m.d.sync += [
+                            cursor.eq(to_beat),
+                            reserved[client].eq(pointer + to_beat - from_beat),
+                        ]
+                    m.next = "Next-Row"
+                    with m.If(over):
+                        m.next = "Choose-Client"
+                        with m.If(last):
+                            m.next = "Close-Chunk"
+
+            with m.State("Next-Row"):
+                m.d.comb += marks.eq(1)
+                m.next = "Mark-Beats"
+
+            with m.State("Close-Chunk"):
+                finished = lefts.get == 0
+                m.d.comb += [
+                    self.visit.valid.eq(~constant.raw),
+                    visit.final.eq(finished),
+                    since.put.eq(since.get + (since.get != 2 * CHUNKS - 1)),
+                    since.write.eq(1),
+                ]
+                m.d.sync += visiting.bit_select(client, 1).eq(0)
+                with m.If(finished):
+                    m.d.sync += [
+                        full[client].bit_select(half, 1).eq(0),
+                        heads.bit_select(client, 1).eq(~half),
+                    ]
+                m.next = "Choose-Client"
+
+            with m.State("Stop"):
+                pass
+
+        m.d.comb += self.asked.client.eq(client)
+
+        return m
+
+    def _beat(self, address):
+        """Return the address of the beat in which byte ``address`` is."""
+        log_beat = (self.shapes.config.bus.beat_bytes - 1).bit_length()
+        return address >> log_beat << log_beat
+
+    def _kept(self, m, name, shape, key, write_key):
+        """Return a memory of one item per ``key``: ``get``, and ``put`` where ``write``."""
+        kept = memory.Memory(shape=shape, depth=1 << len(key), init=[])
+        m.submodules[name] = kept
+        put, get = kept.write_port(), kept.read_port(domain="comb")
+        m.d.comb += [get.addr.eq(key), put.addr.eq(write_key)]
+        return _Kept(put.data, put.en, get.data)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Ports of a memory of contexts."""
+
+    put: Any
+    write: Any
+    get: Any
