@@ -2,12 +2,12 @@
 
 from unittest.mock import patch
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.hdl import Assert, Assume, Cover
 from amaranth.lib.wiring import Out
 
 from ginseng.bench.formal.harness import Harness
-from ginseng.bench.formal.proof import Bug, Proof
+from ginseng.bench.formal.proof import Bug, Engine, Proof
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
 from ginseng.tec import bitmap as bitmap_module
 from ginseng.tec import control as control_module
@@ -153,7 +153,11 @@ class GivenOnce(Harness):
 
 
 class Apart(Harness):
-    """`Placement` of one row beside others, and a granule of the solver's choice."""
+    """`Placement` of one row or source beside the rows of a table.
+
+    The claim is made when it is done. Before that the harness says what it is about to compare,
+    and that all that it has compared was apart, so that an induction sees it.
+    """
 
     ENTRIES, WINDOW, GRANULE, ALIGNMENT = 2, 4096, 512, 1024
     CONFIG = SystemConfig(
@@ -163,61 +167,152 @@ class Apart(Harness):
     def build(self, m: Module) -> None:
         with (
             patch.multiple(shapes_module, GRANULE=self.GRANULE, MAX_CHUNK=2 * self.GRANULE),
-            patch.multiple(placement_module, GRANULE=self.GRANULE, BASE_ALIGNMENT=self.ALIGNMENT),
+            patch.multiple(
+                placement_module, GRANULE=self.GRANULE, BASE_ALIGNMENT=self.ALIGNMENT
+            ),
         ):
             shapes = TecShapes(self.CONFIG)
             dut = Placement(shapes)
-            m.submodules.dut = dut.elaborate(None)
+            m.submodules.dut = module = dut.elaborate(None)
+        states = module._generated["fsm"].encoding
         # How many chunks a row has is divided out in the design; here it is any number.
         self.replace("dut.difference", len(dut.chunk) + 2)
-        row = {
-            name: self.constant(m, name, shapes.index_bits)
-            for name in ("base", "tag_base", "length")
-        }
+        base, tag_base, length = (
+            self.constant(m, name, shapes.index_bits) for name in ("base", "tag_base", "length")
+        )
         imports, tagged = self.constant(m, "imports"), self.constant(m, "tagged")
         table = [self.constant(m, f"row_{n}", dut.other.shape()) for n in range(self.ENTRIES)]
-        own = self.constant(m, "own", range(self.ENTRIES))
-        started = Signal()
-        m.d.sync += started.eq(1)
+        handle = self.constant(m, "handle", range(self.ENTRIES))
+        row, source = (Signal(dut.other.shape(), name=name) for name in ("row", "source"))
+        for n, entry in enumerate(table):
+            with m.If(dut.index == n):
+                m.d.comb += row.eq(entry)
+            with m.If(handle == n):
+                m.d.comb += source.eq(entry)
         m.d.comb += [
-            dut.start.eq(~started),
+            dut.start.eq(self.free("start")),
             dut.imports.eq(imports),
             dut.tagged.eq(tagged),
             Assume(tagged | imports),
-            *(getattr(dut, name).eq(value) for name, value in row.items()),
+            dut.base.eq(base),
+            dut.tag_base.eq(tag_base),
+            dut.length.eq(length),
+            dut.other.eq(Mux(dut.by_index, row.as_value(), source.as_value())),
         ]
-        source = Signal(dut.other.shape())
-        for n, entry in enumerate(table):
-            with m.If(Mux(dut.by_index, dut.index, own) == n):
-                m.d.comb += dut.other.eq(entry)
-            with m.If(own == n):
-                m.d.comb += source.eq(entry)
 
+        # Spans: first granule, and how many.
         unit, end = self.ALIGNMENT // self.GRANULE, self.WINDOW // self.GRANULE
-        length = Mux(imports, source.length, row["length"])
-        chunks = Mux(imports, source.chunks, dut.chunks)
-        spans = [(row["base"], length, 1), (row["tag_base"], chunks, tagged)]
-        granule = self.constant(m, "granule", range(end + 1))
 
-        def holds(base, count):
-            return (base <= granule) & (granule < base + count)
+        def spans(entry):
+            return (entry.base * unit, entry.length), (entry.tag_base * unit, entry.chunks)
 
+        own = (
+            (base, Mux(imports, source.length, length)),
+            (tag_base, Mux(imports, source.chunks, dut.chunks)),
+        )
+
+        def inside(span):
+            return span[0] + span[1] <= end
+
+        def apart(one, other):
+            return (one[0] + one[1] <= other[0]) | (other[0] + other[1] <= one[0])
+
+        def apart_from(entry):
+            """The four comparisons with a row, in their order."""
+            return [
+                ~entry.valid | apart(mine, theirs) | (~tagged if mine is own[1] else 0)
+                for mine in own
+                for theirs in spans(entry)
+            ]
+
+        # The claim.
         good = dut.done & ~dut.outside & ~dut.overlaps
-        held = [there & holds(base, count) for base, count, there in spans]
-        for base, count, there in spans:
-            m.d.comb += Assert(~(good & there) | (base + count <= end))
         with m.If(good):
-            m.d.comb += Assert(imports | ~(held[0] & held[1]))
-            for entry in table:
-                others = holds(entry.base * unit, entry.length) | holds(
-                    entry.tag_base * unit, entry.chunks
-                )
-                m.d.comb += Assert(~(entry.valid & others & (held[0] | held[1])))
+            m.d.comb += [
+                Assert(inside(own[0])),
+                Assert(inside(own[1]) | ~tagged),
+                Assert(apart(*own) | imports),
+                *(Assert(Cat(apart_from(entry)).all()) for entry in table),
+            ]
         m.d.comb += [
-            Cover(good & imports & table[0].valid & table[1].valid),
-            Cover(good & ~imports & table[0].valid & table[1].valid & holds(row["base"], length)),
+            Cover(good & imports & table[0].valid),
+            Cover(good & ~imports),
             Cover(dut.done & dut.overlaps),
+            Cover(dut.done & dut.outside),
         ]
+
+        # What it is about to do.
+        state = self.peek("dut.fsm_state", range(len(states)))
+        at = {name: state == code for name, code in states.items()}
+        acc = dut.left
+        of_row, mine, theirs = (
+            self.peek(f"dut.{name}", shape)
+            for name, shape in (("of_row", 1), ("own", dut.width), ("others", dut.width))
+        )
+        window, other, tags, other_tags, back = (
+            self.peek(f"dut.{name}") for name in ("window", "apart", "tags", "other_tags", "back")
+        )
+
+        def pick(which, pair, n):
+            return Mux(which, pair[1][n], pair[0][n])
+
+        def first(n):
+            return Mux(back, second_of(other_tags, n), pick(tags, own, n))
+
+        def second(n):
+            return Mux(back, pick(tags, own, n), second_of(other_tags, n))
+
+        def second_of(which, n):
+            return Mux(other, pick(which, spans(row), n), pick(which, own, n))
+
+        operand = Mux(of_row, theirs, mine)
+        start = Signal(signed(dut.width))
+        m.d.comb += start.eq(Mux(window, end, first(0)))
+        divides = at["Divide"] | at["Choose-Quotient"] | at["Round-Up"] | at["Take-Chunks"]
+        compares = at["Compare-Span"] | at["Add-Base"]
+        subtracts = at["Subtract-Base"] | at["Subtract-Length"]
+        ends = at["Take-Free"] | at["Subtract-Chunks"]
+        working = at["Compare-Window"] | compares | subtracts | divides | at["Seek-Row"] | ends
+        with m.If(working):
+            m.d.comb += Assert(~(dut.outside | dut.overlaps))
+        with m.If(at["Compare-Window"]):
+            m.d.comb += [Assert(window), Assert(acc == end)]
+        with m.If(compares):
+            m.d.comb += [Assert(~window), Assert(acc == 0)]
+        with m.If(at["Add-Base"]):
+            m.d.comb += Assert(operand == first(0))
+        with m.If(at["Subtract-Base"]):
+            m.d.comb += [Assert(acc == start), Assert(operand == second(0))]
+        with m.If(at["Subtract-Length"]):
+            m.d.comb += [Assert(acc == start - second(0)), Assert(operand == second(1))]
+        with m.If(divides):
+            m.d.comb += [Assert(window), Assert(~imports), Assert(~other_tags)]
+        with m.If(at["Seek-Row"]):
+            m.d.comb += [Assert(other), Assert(acc == 0), Assert(~(tags | other_tags | back))]
+        with m.If(window & working):
+            m.d.comb += [Assert(~(other | back | tags)), Assert(tagged | ~other_tags)]
+        with m.If(~window & ~other & (compares | subtracts)):
+            m.d.comb += [Assert(~imports), Assert(~tags & other_tags)]
+        with m.If(other & ~tagged & working):
+            m.d.comb += Assert(~tags)
+        with m.If(other & (compares | subtracts)):
+            m.d.comb += Assert(row.valid)
+        with m.If(ends | at["Seek-Row"]):
+            m.d.comb += [Assert(~window), Assert(other)]
+
+        # All before that is apart.
+        with m.If(working & (~window | divides | other_tags)):
+            m.d.comb += Assert(inside(own[0]))
+        with m.If(working & ~window):
+            m.d.comb += Assert(inside(own[1]) | ~tagged)
+        with m.If(working & other):
+            m.d.comb += Assert(apart(*own) | imports)
+        for n, entry in enumerate(table):
+            with m.If(ends | (working & other & (dut.index > n))):
+                m.d.comb += Assert(Cat(apart_from(entry)).all())
+            with m.If((compares | subtracts) & other & (dut.index == n)):
+                for position, separate in enumerate(apart_from(entry)):
+                    m.d.comb += Assert(separate | (Cat(other_tags, tags) <= position))
 
 
 BITMAP, CONTROL, PLACEMENT = (f"ginseng.tec.{name}" for name in ("bitmap", "control", "placement"))
@@ -329,7 +424,9 @@ PROOFS = [
         "any number of chunks, instead of the quotient",
         generalises="rows are compared one after the other in a loop, all alike; positions are "
         "compared as whole numbers, and an operation starts from the same registers each time",
-        depth=80,
+        engine=Engine.INDUCTION,
+        depth=26,
+        timeout=900,
         bugs=(
             Bug(
                 name="tags are not compared with tags",
