@@ -167,9 +167,7 @@ class Apart(Harness):
     def build(self, m: Module) -> None:
         with (
             patch.multiple(shapes_module, GRANULE=self.GRANULE, MAX_CHUNK=2 * self.GRANULE),
-            patch.multiple(
-                placement_module, GRANULE=self.GRANULE, BASE_ALIGNMENT=self.ALIGNMENT
-            ),
+            patch.multiple(placement_module, GRANULE=self.GRANULE, BASE_ALIGNMENT=self.ALIGNMENT),
         ):
             shapes = TecShapes(self.CONFIG)
             dut = Placement(shapes)
