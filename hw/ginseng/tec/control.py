@@ -254,7 +254,8 @@ class Control(wiring.Component):
             with m.Default():
                 m.d.comb += table.op.eq(Mux(second, TableOp.START, TableOp.RUN))
 
-        # SEC: TEC.WRITTEN_BITMAP, TEC.BLOCK_LIMIT
+        # SEC: TEC.WRITTEN_BITMAP
+        # SEC: TEC.BLOCK_LIMIT
         with m.If((bitmap.begin_valid & ~bitmap.begin_fresh) | (keys.seal_valid & ~keys.seal_ok)):
             m.d.comb += self.fault.eq(1)
         with m.Switch(state):
@@ -319,7 +320,8 @@ class Control(wiring.Component):
                         with m.Elif(self.running & ~self.open_chunk & ~table.owes):
                             m.d.comb += bitmap.clear.eq(1)
                             m.next = "Await-Clear"
-                        # SEC: TEC.CHUNK_WHOLE, TEC.EXPORT_COMPLETE
+                        # SEC: TEC.CHUNK_WHOLE
+                        # SEC: TEC.EXPORT_COMPLETE
                         with m.Elif(~held.check):
                             m.d.comb += self.fault.eq(1)
                             m.next = "Halt"
