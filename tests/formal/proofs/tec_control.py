@@ -9,15 +9,37 @@ from amaranth.lib.wiring import Out
 from ginseng.bench.formal.harness import Harness
 from ginseng.bench.formal.proof import Bug, Engine, Proof
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
+from ginseng.isa.mailbox import Refusal
 from ginseng.tec import bitmap as bitmap_module
 from ginseng.tec import control as control_module
 from ginseng.tec import placement as placement_module
 from ginseng.tec import shapes as shapes_module
+from ginseng.tec import table as table_module
 from ginseng.tec.bitmap import Bitmap
 from ginseng.tec.control import Control, ControlOp
 from ginseng.tec.keys import Limits
 from ginseng.tec.placement import Placement
 from ginseng.tec.shapes import TecShapes
+from ginseng.tec.table import Table, TableOp
+
+
+def anything(harness: Harness, part: type, made: list) -> type:
+    """Return a component of which only the ports are left; ``made`` gets those that are made."""
+
+    def init(self, *arguments):
+        part.__init__(self, *arguments)
+        made.append(self)
+
+    def elaborate(self, platform):
+        m = Module()
+        for path, member, value in self.signature.flatten(self):
+            if member.flow is Out:
+                port = Value.cast(value)
+                name = "_".join(map(str, (part.__name__, *path)))
+                m.d.comb += port.eq(harness.free(name, len(port)))
+        return m
+
+    return type(part.__name__, (part,), {"__init__": init, "elaborate": elaborate})
 
 
 class WrittenOnce(Harness):
@@ -99,21 +121,8 @@ class GivenOnce(Harness):
     )
     PARTS = ("Table", "KeySlots", "Bitmap")
 
-    def anything(self, name: str) -> type:
-        """Return a part of which only the ports are left."""
-
-        def elaborate(part, platform):
-            m = Module()
-            for path, member, value in part.signature.flatten(part):
-                if member.flow is Out:
-                    port = Value.cast(value)
-                    m.d.comb += port.eq(self.free("_".join(map(str, (name, *path))), len(port)))
-            return m
-
-        return type(name, (getattr(control_module, name),), {"elaborate": elaborate})
-
     def build(self, m: Module) -> None:
-        parts = {name: self.anything(name) for name in self.PARTS}
+        parts = {n: anything(self, getattr(control_module, n), []) for n in self.PARTS}
         with patch.multiple(control_module, VERSION_BITS=self.BITS, **parts):
             dut = Control(TecShapes(self.CONFIG), Limits(epochs=self.EPOCHS))
             m.submodules.dut = dut.elaborate(None)
@@ -273,6 +282,8 @@ class Apart(Harness):
         working = at["Compare-Window"] | compares | subtracts | divides | at["Seek-Row"] | ends
         with m.If(working):
             m.d.comb += Assert(~(dut.outside | dut.overlaps))
+        with m.Else():
+            m.d.comb += Assert(~dut.by_index)
         with m.If(at["Compare-Window"]):
             m.d.comb += [Assert(window), Assert(acc == end)]
         with m.If(compares):
@@ -313,7 +324,91 @@ class Apart(Harness):
                     m.d.comb += Assert(separate | (Cat(other_tags, tags) <= position))
 
 
-BITMAP, CONTROL, PLACEMENT = (f"ginseng.tec.{name}" for name in ("bitmap", "control", "placement"))
+class Taken(Harness):
+    """`Table` and a handle of the solver's choice; the checks of a row answer anything."""
+
+    CONFIG = SystemConfig(
+        bus=BusConfig(window_bytes=4096), tec=TecConfig(table_entries=2, bitmap_bits=4)
+    )
+    FIELDS = ("base", "tag_base", "length", "chunk")
+
+    def build(self, m: Module) -> None:
+        shapes = TecShapes(self.CONFIG)
+        all_rules, placements = [], []
+        with patch.multiple(
+            table_module,
+            RowRules=anything(self, table_module.RowRules, all_rules),
+            Placement=anything(self, table_module.Placement, placements),
+        ):
+            dut = Table(shapes)
+            m.submodules.dut = dut.elaborate(None)
+        (rules,), (placement,) = all_rules, placements
+        handle = self.constant(m, "handle", range(2))
+
+        # Operands stay from start to done, and are zero until all is wiped.
+        busy, starts = Signal(), Signal()
+        m.d.comb += [starts.eq(self.free("starts") & ~busy & dut.wiped), dut.start.eq(starts)]
+        with m.If(starts):
+            m.d.sync += busy.eq(1)
+        with m.Elif(dut.done):
+            m.d.sync += busy.eq(0)
+        for name in ("op", "handle", "row", "check", "locked", "use", "epoch"):
+            port = Value.cast(getattr(dut, name))
+            before = Signal(len(port), name=f"{name}_before")
+            m.d.comb += port.eq(Mux(starts, self.free(name, len(port)), before))
+            m.d.sync += before.eq(port)
+        m.d.comb += [
+            dut.begin.eq(self.free("begin")),
+            dut.exported.eq(self.free("exported")),
+            dut.running.eq(self.free("running") & dut.wiped & ~(busy | starts)),
+            dut.lookup.handle.eq(handle),
+        ]
+
+        # What the checks said of the row, and what was taken.
+        legal, fits, places, there = Signal(), Signal(), Signal(), Signal()
+        chunks = Signal.like(placement.chunks)
+        kept = {name: Signal.like(dut.lookup.entry[name]) for name in (*self.FIELDS, "chunks")}
+        m.d.sync += chunks.eq(placement.chunks)
+        with m.If(placement.start):
+            m.d.sync += [legal.eq(rules.refusal == Refusal.NONE), fits.eq(0), places.eq(1)]
+        with m.Elif(placement.done & places):
+            m.d.sync += [fits.eq(~(placement.outside | placement.overlaps)), places.eq(0)]
+        ours = dut.handle[:1] == handle
+        takes = dut.done & (dut.op == TableOp.LOAD) & (dut.refusal == Refusal.NONE)
+        with m.If(takes):
+            row, position = dut.row, shapes.position_bits
+            far = (row.base[position:], row.tag_base[position:], row.length[position:])
+            m.d.comb += [
+                Assert(legal & fits),
+                Assert(~Cat(*far).any()),
+                Assert(dut.handle < 2),
+                Assert(~(ours & there)),
+            ]
+            with m.If(ours & ~dut.check):
+                m.d.sync += [there.eq(1), kept["chunks"].eq(chunks)]
+                m.d.sync += [kept[name].eq(row[name]) for name in self.FIELDS]
+        row = dut.row
+        odd = Cat(row.base[:7], row.tag_base[:7], row.length[:4], row.chunk[:4]).any()
+        m.d.comb += [
+            # What is legal by itself is in units.
+            Assume((rules.refusal != Refusal.NONE) | ~odd),
+            # The comparison looks at others only while it is under way (see `placement`).
+            Assume(~placement.by_index | (places & ~placement.done)),
+            # Only what was checked is placed.
+            Assume(~(starts & (dut.op == TableOp.PLACE) & ours) | there),
+            Assert(~dut.running | (dut.lookup.entry.valid == there)),
+            *(
+                Assert(~(dut.running & there) | (dut.lookup.entry[name] == value))
+                for name, value in kept.items()
+            ),
+            Assert(dut.done | ~(dut.running & busy)),
+            Cover(dut.running & there & (kept["base"] != 0)),
+        ]
+
+
+BITMAP, CONTROL, PLACEMENT, TABLE = (
+    f"ginseng.tec.{name}" for name in ("bitmap", "control", "placement", "table")
+)
 
 PROOFS = [
     Proof(
@@ -420,6 +515,7 @@ PROOFS = [
         configuration=f"window of {Apart.WINDOW // Apart.GRANULE} granules, bases are multiples of "
         f"{Apart.ALIGNMENT // Apart.GRANULE}, {Apart.ENTRIES} rows, also illegal ones; a row has "
         "any number of chunks, instead of the quotient",
+        assumptions=("operands stay the same", "a row has tags"),
         generalises="rows are compared one after the other in a loop, all alike; positions are "
         "compared as whole numbers, and an operation starts from the same registers each time",
         engine=Engine.INDUCTION,
@@ -457,6 +553,54 @@ PROOFS = [
                 '                        m.next = "Compare-Span"',
                 new="                        m.d.sync += Cat(window, apart, other_tags).eq(0b010)\n"
                 '                        m.next = "Seek-Row"',
+            ),
+        ),
+    ),
+    Proof(
+        name="table",
+        claim="P5: a row is in the table, as it was given, exactly if it was taken: once, found "
+        "legal by itself, inside the window and apart from all others",
+        harness=Taken,
+        configuration="2 rows, window of 4 KiB; the checks of a row answer anything at any time",
+        generalises="rows are alike, any of them; what the checks mean is in `placement`, and in "
+        "the tests of every kind of row",
+        assumptions=(
+            "operands stay from start to done",
+            "only a row that was taken is placed",
+            "a row that is legal by itself is aligned",
+            "the comparison looks at other rows only while it is under way (see placement)",
+        ),
+        depth=12,
+        bugs=(
+            Bug(
+                name="a row that is only asked for is taken",
+                module=TABLE,
+                old="with m.Elif(~self.check):",
+                new="with m.Else():",
+            ),
+            Bug(
+                name="a row that overlaps is taken if nothing is written to it",
+                module=TABLE,
+                old="with m.Elif(placement.overlaps):",
+                new="with m.Elif(placement.overlaps & writes):",
+            ),
+            Bug(
+                name="a row takes the place of another",
+                module=TABLE,
+                old="with m.Elif(now.valid):",
+                new="with m.Elif(now.valid & self.check):",
+            ),
+            Bug(
+                name="tags far behind the window wrap into it",
+                module=TABLE,
+                old="with m.Elif(far_data | far_tags):",
+                new="with m.Elif(far_data):",
+            ),
+            Bug(
+                name="the handle of a row is cut off",
+                module=TABLE,
+                old="with m.If(~known):",
+                new="with m.If(~known & writes):",
             ),
         ),
     ),
