@@ -41,7 +41,7 @@ class Silence(Harness):
                 & (head.beats <= SHAPES.burst_beats)
                 & (head.beat % page + head.beats <= page)
                 # Whole blocks, so whole beats.
-                & (head.end == 1)
+                & (head.end > 0)
             )
         )
         self.replace("dut.spare", 8)
