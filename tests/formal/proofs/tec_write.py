@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume, Cover
 from amaranth.lib.data import StructLayout
 
@@ -13,8 +13,9 @@ from ginseng.bus.port import READ_COUNT_BITS
 from ginseng.bus.shapes import PAGE_BYTES
 from ginseng.flow.queue import Chain
 from ginseng.isa.config import BusConfig, SystemConfig
+from ginseng.isa.table import BASE_ALIGNMENT, GRANULE, MAX_CHUNK
 from ginseng.isa.transfer import Client
-from ginseng.tec.segment import segment_layout
+from ginseng.tec.segment import Segments, segment_layout
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.sink import TAG_DEPTH, Sink, outgoing_layout
 from ginseng.tec.write import WritePath
@@ -125,6 +126,64 @@ class Silence(Harness):
         ]
 
 
+class Bursts(Harness):
+    """`Segments`, on plans of up to three rows inside their tensors."""
+
+    def build(self, m: Module) -> None:
+        m.submodules.dut = dut = Segments(SHAPES)
+        self.feed(m, dut.i, "i")
+        self.drain(m, dut.o, "o")
+        self.drain(m, dut.chunk, "chunk")
+        self.check_held(m, dut.o, "o")
+        m.d.comb += dut.announces.eq(self.constant(m, "announces"))
+        plan, o = dut.i.p, dut.o.p
+        block = GRANULE - 1
+        extra = Mux(plan.rows == 1, 0, Mux(plan.rows == 2, plan.stride, plan.stride << 1))
+        end = plan.base + plan.length
+        m.d.comb += Assume(
+            ~dut.i.valid
+            | (
+                ((plan.base % BASE_ALIGNMENT) == 0)
+                & (end <= BUS.window_bytes)
+                & (plan.rows > 0)
+                & (plan.rows <= 3)
+                & (plan.row_bytes > 0)
+                & (plan.position + extra + plan.row_bytes <= plan.length)
+                & (plan.chunk > 0)
+                & (plan.chunk <= MAX_CHUNK)
+                & (plan.within < plan.chunk)
+                & ~((plan.position | plan.stride | plan.row_bytes | plan.length) & block).any()
+                & ~((plan.chunk | plan.within | plan.stride_within) & block).any()
+            )
+        )
+        page = PAGE_BYTES // BUS.beat_bytes
+        # A tensor has one base and one length.
+        first = self.constant(m, "place", len(plan.base) + len(plan.length))
+        m.d.comb += Assume(~dut.i.valid | (first == Cat(plan.base, plan.length)))
+        given, jumps = dut.o.valid & dut.o.ready, Signal()
+        next_beat = Signal(len(o.beat) + 1)
+        open_chunk = Signal()
+        with m.If(given):
+            m.d.sync += [next_beat.eq(o.beat + o.beats), open_chunk.eq(~o.last)]
+        m.d.comb += [
+            jumps.eq(given & (o.beat != next_beat)),
+            Cover(given & o.final & ~o.fresh),
+            Cover(jumps & ~o.fresh),
+            Cover(dut.fault),
+        ]
+        with m.If(dut.o.valid):
+            m.d.comb += [
+                Assert(o.beats != 0),
+                Assert(o.beats <= SHAPES.burst_beats),
+                Assert(o.beat % page + o.beats <= page),
+                Assert(o.beat * BUS.beat_bytes >= plan.base),
+                Assert((o.beat + o.beats) * BUS.beat_bytes <= end),
+                # An open chunk goes on where it stopped, and nowhere else.
+                Assert(o.start == ~open_chunk),
+                Assert(~open_chunk | (o.beat == next_beat)),
+            ]
+
+
 class Barrier(Harness):
     """`WritePath`, one store of several: its loads, its samples, and its jobs."""
 
@@ -218,7 +277,12 @@ class Ordered(Harness):
         self.check_soon(m, inside < 3, dut.i.ready, within=0, name="accept")
 
 
-SINK, WRITE, QUEUE = "ginseng.tec.sink", "ginseng.tec.write", "ginseng.flow.queue"
+SEGMENT, SINK, WRITE, QUEUE = (
+    "ginseng.tec.segment",
+    "ginseng.tec.sink",
+    "ginseng.tec.write",
+    "ginseng.flow.queue",
+)
 SIZES = "limits are compared with and nothing else; other bus widths are not proved"
 
 PROOFS = [
@@ -275,6 +339,47 @@ PROOFS = [
                 module=SINK,
                 old="answered.eq(self.b.valid & answers.o.valid & (accepted != 0))",
                 new="answered.eq(self.b.valid & (accepted != 0))",
+            ),
+        ),
+    ),
+    Proof(
+        name="store-bursts",
+        claim="Bursts of a store are not empty, no longer than AXI allows, never across 4 KiB, and "
+        "inside the tensor; the bytes of a chunk are written in ascending order without a gap",
+        harness=Bursts,
+        configuration="AXI3, 64 bit; a window of 64 KiB; one tensor, up to three rows",
+        generalises="bounded; rows are walked one by one, and their number is only counted",
+        assumptions=(
+            "plans are legal: rows inside the tensor, the tensor inside the window, whole blocks",
+            "the producer holds a plan until it is taken",
+        ),
+        engine=Engine.BMC,
+        depth=14,
+        timeout=900,
+        bugs=(
+            Bug(
+                name="bursts cross 4 KiB",
+                module=SEGMENT,
+                old="short.eq(longest - Mux(near, where[:log_longest], first))",
+                new="short.eq(longest - first)",
+            ),
+            Bug(
+                name="the last chunk is as long as the others",
+                module=SEGMENT,
+                old="left.eq(Mux(rest < chunk_blocks, rest, chunk_blocks))",
+                new="left.eq(chunk_blocks)",
+            ),
+            Bug(
+                name="a row may leave a chunk open",
+                module=SEGMENT,
+                old="m.d.sync += self.fault.eq(~last)",
+                new="m.d.sync += self.fault.eq(0)",
+            ),
+            Bug(
+                name="a store may go on elsewhere",
+                module=SEGMENT,
+                old="(reached != where) | (stores == STORE_SPAN)",
+                new="(stores == STORE_SPAN)",
             ),
         ),
     ),
