@@ -25,7 +25,8 @@ def run_protected(
         Of one input and one output.
     graph : Graph
         What it computes.
-    samples : float array of shape (n, *sample shape)
+    samples : float array
+        Of shape ``(n, *sample shape)``.
 
     """
     (given,), (result,) = program.inputs, program.outputs
