@@ -172,6 +172,10 @@ class Arrivals(wiring.Component):
         if units > 2:
             held, repeated = Signal.like(plain), Signal()
             m.d.comb += self.piece.data.eq(Mux(repeated, held, fresh))
-            m.d.sync += [held.eq(Mux(self.wipe, 0, self.piece.data)), repeated.eq(repeats)]
+            m.d.sync += repeated.eq(repeats)
+            with m.If(self.wipe):
+                m.d.sync += held.eq(0)
+            with m.Elif(self.valid):
+                m.d.sync += held.eq(self.piece.data)
 
         return m

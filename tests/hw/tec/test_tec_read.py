@@ -559,6 +559,19 @@ def test_every_client_gets_what_the_golden_tec_gives(protocol, bits, stall, seed
     assert result["idle"]
 
 
+@pytest.mark.parametrize(("columns", "stride"), [(1, 2), (3, 4), (2, 7), (17, 18), (40, 41)])
+def test_rows_that_share_a_beat_are_all_given(columns, stride):
+    scene = Scene(config_of(BusProtocol.AXI4, 512), 11, chunks=(208, 1040), shortest=2000)
+    bench = Bench(scene, latency=5, stall=0.1)
+    rows = 400 // stride
+    uops = Transfer(Memory.UOP, 1 << OFFSET_BITS | 7, rows, columns, stride)
+    inputs = Transfer(Memory.INP, 4 << OFFSET_BITS | 1, 40, 1, 2)
+    reads = {Client.COMPUTE: [uops, uops], Client.INP: [inputs]}
+    result = bench.run(reads)
+    assert not result["fault"]
+    bench.check(reads)
+
+
 def cut(address, nbytes, bus):
     """Cut bytes into bursts: address and beats of each."""
     at = address // bus.beat_bytes * bus.beat_bytes
