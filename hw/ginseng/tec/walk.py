@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth import Array, C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -116,7 +116,7 @@ class Walker(wiring.Component):
     `TAGS`, of chunks whose indices differ in their low bits only, and are kept for the next
     descriptor.
 
-    Five cycles pass for a burst, six more for a chunk, two for each more row in it. From a plan to
+    Six cycles pass for a burst, eight more for a chunk, two for each more row in it. From a plan to
     the first address pass six cycles for a tag and three more for data.
 
     Parameters
@@ -256,13 +256,15 @@ class Walker(wiring.Component):
         constant, where, flags, start = plans.get, places.get, rows.get, starts.get
         m.d.comb += key.eq(Cat(half, client))
 
-        full = Signal(data.ArrayLayout(_PLANS, len(READERS)))
+        full = Signal(len(READERS) * _PLANS)
         heads, tails = Signal(len(READERS)), Signal(len(READERS))
         visiting = Signal(len(READERS))
         #: Pointers into the buffers, after what is reserved.
-        reserved = Signal(data.ArrayLayout(range(2 * depth), len(READERS)))
+        reserved = Array(
+            Signal(range(2 * depth), name=f"reserved_{n}") for n in range(len(READERS))
+        )
         for n in range(len(READERS)):
-            m.d.comb += self.room[n].eq(~full[n].bit_select(tails[n], 1))
+            m.d.comb += self.room[n].eq(~Mux(tails[n], full[2 * n + 1], full[2 * n]))
 
         # A new plan. A raw one is of one row, and that is one chunk.
         takes, imports = Signal(), Signal()
@@ -305,14 +307,14 @@ class Walker(wiring.Component):
         with m.If(takes):
             m.d.comb += [sink.write.eq(1) for sink in (places, rows, starts, lefts)]
             m.d.sync += [
-                full[new_client].bit_select(tails.bit_select(new_client, 1), 1).eq(1),
+                full.bit_select(write_key, 1).eq(1),
                 tails.bit_select(new_client, 1).eq(~tails.bit_select(new_client, 1)),
             ]
 
         # Who is next.
         active = Signal(len(READERS))
         for n in range(len(READERS)):
-            m.d.comb += active[n].eq(full[n].bit_select(heads[n], 1))
+            m.d.comb += active[n].eq(Mux(heads[n], full[2 * n + 1], full[2 * n]))
         chosen = following(m, client, active)
 
         # From row to chunk: on by one, back by one; and on to the next row.
@@ -394,7 +396,7 @@ class Walker(wiring.Component):
         may = Signal()
         m.d.comb += [
             pointer.eq(reserved[client]),
-            used.eq(pointer - self.taken[client]),
+            used.eq(pointer - Array(self.taken)[client]),
             fits.eq(used + Mux(constant.tight, beats * _most_pieces(shapes), beats) <= depth),
             may.eq(self.enable & ~self.stop & ~self.ar.valid & self.order.ready),
         ]
@@ -415,8 +417,11 @@ class Walker(wiring.Component):
         ]
 
         # Which beats of it are meant. Where the row starts and ends is seen a cycle late.
-        row_start, row_end = Signal(unit_bits), Signal(unit_bits + 1)
-        m.d.sync += [row_start.eq(start), row_end.eq(start + constant.row)]
+        row_start, row_end, row_stop = (
+            Signal(unit_bits),
+            Signal(unit_bits + 1),
+            Signal(unit_bits + 1),
+        )
         from_unit = Signal(range(shapes.burst_beats * units_of_beat + 1))
         to_unit = Signal.like(from_unit)
         cursor, from_beat, to_beat = (
@@ -425,11 +430,16 @@ class Walker(wiring.Component):
         )
         window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
         row_ends, meets = Signal(), Signal()
+        m.d.comb += row_stop.eq(start + constant.row)
+        m.d.sync += [
+            row_start.eq(start),
+            row_end.eq(row_stop),
+            row_ends.eq(row_stop <= window[1]),
+            meets.eq((flags.begun | (start[:unit_bits] < window[1])) & ~flags.mute),
+        ]
         over, shares = Signal(), Signal()
         order, visit = self.order.p, self.visit.p
         m.d.comb += [
-            row_ends.eq(row_end <= window[1]),
-            meets.eq((flags.begun | (row_start < window[1])) & ~flags.mute),
             from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
             to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
             from_beat.eq(from_unit >> log_units),
@@ -521,7 +531,7 @@ class Walker(wiring.Component):
 
             with m.State("Ask-Tags"):
                 # Chunks that are not verified yet may need the tags of the other half only.
-                with m.If(self.unverified[client] > since.get):
+                with m.If(Array(self.unverified)[client] > since.get):
                     m.next = "Choose-Client"
                 with m.Elif(may):
                     m.d.comb += [
@@ -574,7 +584,6 @@ class Walker(wiring.Component):
             with m.State("Ask-Data"):
                 goes = Signal()
                 m.d.comb += [
-                    marks.eq(1),
                     self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
                     goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
                     dones.put.eq(begin + blocks),
@@ -589,7 +598,7 @@ class Walker(wiring.Component):
                         self.ar.p.address.eq(bus.window_base + self._beat(address << _LOG_BLOCK)),
                         self.ar.p.length.eq(beats - 1),
                     ]
-                    m.next = "Mark-Beats"
+                    m.next = "Next-Row"
                 with m.Elif(~fits):
                     m.next = "Choose-Client"
 
@@ -641,7 +650,7 @@ class Walker(wiring.Component):
                 m.d.sync += visiting.bit_select(client, 1).eq(0)
                 with m.If(finished):
                     m.d.sync += [
-                        full[client].bit_select(half, 1).eq(0),
+                        full.bit_select(key, 1).eq(0),
                         heads.bit_select(client, 1).eq(~half),
                     ]
                 m.next = "Choose-Client"
