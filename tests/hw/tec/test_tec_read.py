@@ -385,7 +385,7 @@ class Bench:
                 self.asked.append((self.now, Client(asked.client), asked.beats))
             self.now += 1
 
-    def run(self, reads, *, deaf=(), cycles=30_000, after=30):
+    def run(self, reads, *, deaf=(), cycles=30_000, after=30, offers=True):
         """Do all reads; return once all that should have completed did, or time is over."""
         dut = self.dut
         wanted = {client: len(items) for client, items in reads.items() if client not in deaf}
@@ -397,7 +397,7 @@ class Bench:
             *self.axi.processes,
             *(lane.take_jobs, lane.open_beats, lane.give_tags),
             *(self.bitmap, self.count, self.addresses, *self.extra),
-            *(self.offer(client, items) for client, items in reads.items()),
+            *(self.offer(client, items) for client, items in reads.items() if offers),
             *(self.take(n) for n, client in enumerate(READERS) if client not in deaf),
         ):
             sim.add_testbench(process, background=True)
@@ -785,3 +785,78 @@ def test_outside_of_a_run_every_descriptor_is_a_fault():
     result = bench.run({Client.INP: [Transfer(Memory.INP, 4 << OFFSET_BITS, 0, 0, 0)]})
     assert result["causes"] == (PlanFault.NO_RUN, ReadFault.NONE)
     assert not bench.bursts
+
+
+@pytest.mark.parametrize(("protocol", "bits"), [(BusProtocol.AXI3, 64), (BusProtocol.AXI4, 512)])
+def test_an_import_reads_bytes_as_they_are(protocol, bits):
+    bench = Bench(Scene(config_of(protocol, bits), 12), latency=5, stall=0.2)
+    path = bench.dut.path
+    spans = [(128, 400), (4096 - 48, 2000), (16 * 77, 16), (9000, 1040)]
+    spans = [(at // 16 * 16, size) for at, size in spans]
+    got = []
+
+    async def plans(ctx):
+        for at, size in spans:
+            plan = {"raw": 1, "base": at, "row_bytes": size, "rows": 1, "chunk": size}
+            ctx.set(path.source.payload, {**plan, "chunks": 1, "length": size})
+            ctx.set(path.source.valid, 1)
+            await ctx.tick().until(path.source.ready)
+            ctx.set(path.source.valid, 0)
+
+    async def beats(ctx):
+        count = sum(-(-size // bench.bus.beat_bytes) for _, size in spans)
+        while len(got) < count:
+            ready = not bench.pause()
+            ctx.set(path.source_beat.ready, ready)
+            _, _, valid, beat = await ctx.tick().sample(
+                path.source_beat.valid, path.source_beat.payload
+            )
+            if ready and valid:
+                got.append(beat.to_bytes(bench.bus.beat_bytes, "little"))
+        bench.done[Client.WGT] += 1
+
+    bench.extra = [plans, beats]
+    result = bench.run({Client.WGT: [None]} | {c: [] for c in READERS if c is not Client.WGT},
+                       offers=False)  # fmt: skip
+    assert not result["fault"]
+    assert result["idle"]
+    for at, size in spans:
+        count = -(-size // bench.bus.beat_bytes)
+        assert b"".join(got[:count])[:size] == bytes(bench.memory[at : at + size])
+        del got[:count]
+    assert not got
+
+
+@pytest.mark.sec("TEC.ZEROIZE")
+def test_after_a_fault_the_buffers_are_overwritten_and_give_nothing():
+    scene = Scene(config_of(), 7, chunks=(256,), shortest=1536, longest=2500)
+    bench = Bench(scene, latency=5)
+    bench.memory[scene.tensors["input"].row["base"] + 256] ^= 1
+    path = bench.dut.path
+    seen = {}
+
+    async def wipe(ctx):
+        while not ctx.get(path.fault):
+            await ctx.tick()
+        # Nobody took the weights: plaintext stands at the port, but is not offered.
+        assert ctx.get(path.beat[3].payload)
+        await ctx.tick().repeat(100)
+        ctx.set(path.wipe, 1)
+        await ctx.tick()
+        for cycle in range(600):
+            if ctx.get(path.wiped):
+                seen["cycles"] = cycle
+                break
+            await ctx.tick()
+        await ctx.tick().repeat(2)
+        seen["left"] = [ctx.get(port.payload) for port in path.beat]
+        seen["valid"] = [ctx.get(port.valid) for port in path.beat]
+
+    bench.extra = [wipe]
+    weights = Transfer(Memory.WGT, 3 << OFFSET_BITS, 1, 4, 4)
+    inputs = Transfer(Memory.INP, 4 << OFFSET_BITS, 1, 32, 32)
+    late = {Client.WGT: [weights], Client.INP: [inputs] * 3}
+    result = bench.run(late, deaf=(Client.WGT,), after=700)
+    assert result["causes"] == (PlanFault.NONE, ReadFault.TAG)
+    assert seen["cycles"] <= 512
+    assert seen["left"] == seen["valid"] == [0, 0, 0, 0]
