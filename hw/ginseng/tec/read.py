@@ -51,8 +51,8 @@ class ReadPath(wiring.Component):
 
     #: In: ``{client, plan}``, of `Planner`.
     plan: stream.Interface
-    #: In: raw plans of the importer: one row of whole chunks from ``base + position`` on, while no
-    #: other client reads. Out: their dense beats.
+    #: In: raw plans of the importer, of ``row_bytes`` bytes from ``base`` on, no more than a chunk
+    #: may have; while no other client reads. Out: their dense beats.
     source: stream.Interface
     source_beat: stream.Interface
     #: In: a descriptor of this client was taken, and whether it moves nothing.

@@ -127,7 +127,7 @@ class Walker(wiring.Component):
 
     #: In: ``{client, plan}``.
     plan: stream.Interface
-    #: In: raw plans, walked in the place of WGT.
+    #: In: raw plans, walked in the place of WGT: ``row_bytes`` from ``base`` on.
     source: stream.Interface
     #: Out: a client has room for one more plan.
     room: Signal
@@ -270,7 +270,6 @@ class Walker(wiring.Component):
         takes, imports = Signal(), Signal()
         new_client = Signal.like(client)
         plan, raw = self.plan.p.plan, self.source.p
-        first_at = Signal(at_bits)
         m.d.comb += [
             imports.eq(~self.plan.valid),
             new_client.eq(Mux(imports, Client.WGT, self.plan.p.client)),
@@ -294,14 +293,6 @@ class Walker(wiring.Component):
                 & ~imports
             ),
             plans.write.eq(takes),
-            first_at.eq(
-                Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
-                + Mux(
-                    imports,
-                    raw.position[_LOG_BLOCK:],
-                    plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:],
-                )
-            ),
             write_key.eq(Mux(takes, Cat(tails.bit_select(new_client, 1), new_client), key)),
         ]
         with m.If(takes):
@@ -322,17 +313,27 @@ class Walker(wiring.Component):
         back, ahead, marks = Signal(), Signal(), Signal()
         moved, new_start = (Signal(signed(unit_bits + 2), name=n) for n in ("moved", "new_start"))
         remains = Signal(at_bits)
-        step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
+        # What is added, or taken away: its complement, and 1 by a carry from the bit below.
         less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
         by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
+        carry = Signal()
+        start_sum = Cat(C(1, 1), start).as_signed() + Cat(carry, by).as_signed()
+        # A new plan's first chunk is placed by the same adder.
+        step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
+        base = Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
+        skipped = plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:]
+        at_sum = Cat(C(1, 1), Mux(takes, base, where.at)) + Cat(
+            back & ~takes, Mux(takes, Mux(imports, 0, skipped[:at_bits]), step[:at_bits])
+        )
         m.d.sync += new_start.eq(moved)
         m.d.comb += [
             remains.eq(constant.end - where.at),
             back.eq((start < 0) & ~flags.begun),
-            moved.eq(start + by + (~marks & ~back)),
+            carry.eq(~marks & ~back),
+            moved.eq(start_sum >> 1),
             ahead.eq(flags.more | (~back & (new_start >= 0))),
             starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
-            places.put.at.eq(Mux(takes, first_at, where.at + step + back)),
+            places.put.at.eq(at_sum >> 1),
             places.put.index.eq(
                 Mux(takes, plan.index, where.index + Cat(1, back.replicate(shapes.index_bits - 1)))
             ),
@@ -430,12 +431,20 @@ class Walker(wiring.Component):
         )
         window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
         row_ends, meets = Signal(), Signal()
+        # Compared in blocks: the window's end is one.
+        low, high = (_BLOCK_UNITS - 1).bit_length(), size_bits + (_BLOCK_UNITS - 1).bit_length()
         m.d.comb += row_stop.eq(start + constant.row)
         m.d.sync += [
             row_start.eq(start),
             row_end.eq(row_stop),
-            row_ends.eq(row_stop <= window[1]),
-            meets.eq((flags.begun | (start[:unit_bits] < window[1])) & ~flags.mute),
+            row_ends.eq(
+                (Cat(row_stop[:low].any(), row_stop[low:high]) <= Cat(C(0, 1), stop))
+                & ~row_stop[high:].any()
+            ),
+            meets.eq(
+                (flags.begun | ((start[low:high] < stop) & ~start[high:unit_bits].any()))
+                & ~flags.mute
+            ),
         ]
         over, shares = Signal(), Signal()
         order, visit = self.order.p, self.visit.p
@@ -669,7 +678,7 @@ class Walker(wiring.Component):
 
     def _kept(self, m, name, shape, key, write_key):
         """Return a memory of one item per ``key``: ``get``, and ``put`` where ``write``."""
-        kept = memory.Memory(shape=shape, depth=1 << len(key), init=[])
+        kept: Any = memory.Memory(shape=shape, depth=1 << len(key), init=[])
         m.submodules[name] = kept
         put, get = kept.write_port(), kept.read_port(domain="comb")
         m.d.comb += [get.addr.eq(key), put.addr.eq(write_key)]
