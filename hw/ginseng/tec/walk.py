@@ -461,6 +461,15 @@ class Walker(wiring.Component):
             visit.beats.eq(pointer),
         ]
 
+        # What is written only where it is enabled takes no gate.
+        m.d.comb += [
+            sizes.put.eq(size),
+            dones.put.eq(begin + blocks),
+            groups.put.group.eq(group),
+            groups.put.low.eq(number),
+            groups.put.high.eq(good),
+            groups.put.half.eq(~kept.half),
+        ]
         with m.If(self.clear):
             m.d.sync += known.eq(0)
 
@@ -491,13 +500,12 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     rows.write.eq(1),
                     rows.put.begun.eq(flags.begun),
-                    sizes.put.eq(size),
                 ]
                 with m.If(back | ahead):
                     m.d.comb += [places.write.eq(1), starts.write.eq(1)]
                     m.next = "Size-Chunk"
                 with m.Else():
-                    m.d.comb += [sizes.write.eq(1), dones.write.eq(1)]
+                    m.d.comb += sizes.write.eq(1)
                     m.d.sync += [
                         probe.eq(number),
                         answers.eq(number),
@@ -566,19 +574,14 @@ class Walker(wiring.Component):
                         known.bit_select(client, 1).eq(1),
                     ]
                     m.next = "Add-Blocks"
-                m.d.comb += [
-                    groups.put.group.eq(group),
-                    groups.put.low.eq(number),
-                    groups.put.high.eq(good),
-                    groups.put.half.eq(~kept.half),
-                ]
 
             with m.State("Add-Blocks"):
+                done = Mux(visiting.bit_select(client, 1), dones.get, 0)
                 m.d.sync += [
                     visiting.bit_select(client, 1).eq(1),
-                    address.eq(where.at + dones.get),
-                    left.eq(sizes.get - dones.get),
-                    begin.eq(dones.get),
+                    address.eq(where.at + done),
+                    left.eq(sizes.get - done),
+                    begin.eq(done),
                     cursor.eq(0),
                 ]
                 m.next = "Cut-Burst"
@@ -595,7 +598,6 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
                     goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
-                    dones.put.eq(begin + blocks),
                     dones.write.eq(goes),
                     self.asked.valid.eq(goes),
                     self.asked.beats.eq(beats),
