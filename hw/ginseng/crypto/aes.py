@@ -135,19 +135,16 @@ class Aes(wiring.Component):
     Parameters
     ----------
     config : AesConfig
-    mark : int
-        Bits that accompany each block.
 
     """
 
-    #: In: ``{block: 128, slot, mark}``.
+    #: In: ``{block: 128, slot}``.
     i: stream.Interface
 
-    def __init__(self, config: AesConfig, *, mark: int = 0) -> None:
+    def __init__(self, config: AesConfig) -> None:
         self.config = config
         self._slot = unsigned((config.slots - 1).bit_length())
-        self._mark = unsigned(mark)
-        item = data.StructLayout({"block": 128, "slot": self._slot, "mark": self._mark})
+        item = data.StructLayout({"block": 128, "slot": self._slot})
         super().__init__(
             {
                 "i": In(stream.Signature(item)),
@@ -155,7 +152,6 @@ class Aes(wiring.Component):
                 #: Out: an encrypted block, for one cycle.
                 "o_valid": Out(1),
                 "o_block": Out(128),
-                "o_mark": Out(self._mark),
                 #: Out: the first stage has a block.
                 "busy": Out(1),
             }
@@ -185,9 +181,7 @@ class Aes(wiring.Component):
                     m.d.comb += [put.addr.eq(write.slot + p * slots), put.en.eq(write.enable)]
 
         # What stands before each stage: a block's columns, its slot, and which pass it is in.
-        tag = data.StructLayout(
-            {"valid": 1, "slot": self._slot, "turn": range(passes), "mark": self._mark}
-        )
+        tag = data.StructLayout({"valid": 1, "slot": self._slot, "turn": range(passes)})
         tags: list[Any] = [Signal(tag, name=f"tag_{n}") for n in range(stages)]
         states: list[list[Any]] = [
             [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)] for n in range(stages)
@@ -212,10 +206,8 @@ class Aes(wiring.Component):
             tags[0].valid.eq(returns | self.i.valid),
             tags[0].slot.eq(Mux(returns, last.slot, self.i.payload.slot)),
             tags[0].turn.eq(Mux(returns, last.turn + 1, 0)),
-            tags[0].mark.eq(Mux(returns, last.mark, self.i.payload.mark)),
             self.o_valid.eq(last.valid & ~returns),
             self.o_block.eq(Cat(results[-1])),
-            self.o_mark.eq(last.mark),
         ]
         for c, state in enumerate(states[0]):
             column = slice(32 * c, 32 * c + 32)

@@ -39,7 +39,7 @@ class TextPort(wiring.Signature):
 def text_info(config: LaneConfig) -> data.StructLayout:
     """Return what goes with a group of ciphertext."""
     names = ("slot", "context", "start", "last", "nbytes", "first", "end")
-    return data.StructLayout({name: config.job.members[name] for name in names})
+    return data.StructLayout({"hashes": 1} | {name: config.job.members[name] for name in names})
 
 
 class Mixer(wiring.Component):
@@ -108,36 +108,38 @@ class Mixer(wiring.Component):
         half, masks = Signal(), Signal()
         # The beat completes a group, and that is the chunk's last.
         whole, closes = Signal(), Signal()
-        takes, moves, final = Signal(), Signal(), Signal()
+        takes, moves, final, hashes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             final.eq(left == 1),
             whole.eq(half if banks == 2 else 1),
             closes.eq(whole & final & order.last),
             takes.eq(self.i.valid & self.i.ready),
             self.used.eq(moves),
-            self.order.ready.eq(~works | (takes & final)),
+            # A hash key only passes, once the pad of the tag before it has.
+            hashes.eq(works & order.hashes & self.text.ready & (level != 0) & ~masks),
+            self.order.ready.eq(~works | (takes & final) | hashes),
         ]
         if banks == 2:
             # Of the pad of a tag the first bank is read beside the second of the chunk's last
             # block, and the second beside the first of the next block: no beat waits for it.
             needed = Mux(masks | closes, 2, 1)
             m.d.comb += [
-                self.i.ready.eq(works & self.text.ready & (level >= needed)),
-                moves.eq((takes & half) | masks),
+                self.i.ready.eq(works & ~order.hashes & self.text.ready & (level >= needed)),
+                moves.eq((takes & half) | masks | hashes),
                 pads[0].addr.eq(head + (half | masks)),
                 pads[1].addr.eq(head),
             ]
             m.d.sync += masks.eq(takes & closes)
-            masking = [half, masks]
-            writes = [takes & (~half | closes), (takes & half) | masks]
+            masking = [half | hashes, masks | hashes]
+            writes = [(takes & (~half | closes)) | hashes, moves]
         else:
             m.d.comb += [
-                self.i.ready.eq(works & self.text.ready & (level != 0) & ~masks),
-                moves.eq(takes | (masks & (level != 0))),
+                self.i.ready.eq(works & ~order.hashes & self.text.ready & (level != 0) & ~masks),
+                moves.eq(takes | (masks & (level != 0)) | hashes),
                 pads[0].addr.eq(head),
             ]
             m.d.sync += masks.eq(Mux(masks, level == 0, takes & closes))
-            masking = [masks]
+            masking = [masks | hashes]
             writes = [moves]
         m.d.sync += [
             head.eq(head + moves),

@@ -6,13 +6,15 @@ from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.crypto.ghash import Ghash, GhashConfig, Subkey
+from ginseng.crypto.ghash import Ghash
 from ginseng.crypto.job import LaneConfig
 from ginseng.crypto.mixer import TextPort, text_info
 from ginseng.crypto.pads import PAD_DEPTH
 
 __all__ = ["Tags"]
 
+#: Cycles after which a pad moves on: the next comes after four, the tag is there after six.
+_MASK_MOVES = 3
 #: Groups that may be written after `TextPort.ready` was high.
 _MARGIN = 3
 
@@ -27,14 +29,12 @@ class Tags(wiring.Component):
     """
 
     text: Any
-    subkey: Any
 
     def __init__(self, config: LaneConfig) -> None:
         self.config = config
         super().__init__(
             {
                 "text": In(TextPort(config)),
-                "subkey": In(Subkey(config.aes.slots)),
                 #: Out: the tag of a chunk, for one cycle; byte 0 in bits 7:0.
                 "o_valid": Out(1),
                 "o_tag": Out(128),
@@ -50,9 +50,7 @@ class Tags(wiring.Component):
         m = Module()
 
         config = self.config
-        m.submodules.ghash = ghash = Ghash(
-            GhashConfig(contexts=config.contexts, slots=config.aes.slots)
-        )
+        m.submodules.ghash = ghash = Ghash(contexts=config.contexts, slots=config.aes.slots)
         head = Signal(range(PAD_DEPTH))
         level = Signal(range(PAD_DEPTH + 1))
         writes, moves = Signal(), Signal()
@@ -88,19 +86,32 @@ class Tags(wiring.Component):
 
         # The chunk's ciphertext is through: next is the block of lengths, and the pad of its tag
         # stands at the head.
-        closes = Signal()
-        group, mask = Cat(parts), Signal(128)
+        closes, takes = Signal(), Signal()
+        group = Cat(parts)
+        # Another chunk's may come while the tag is on its way: the second register waits for it.
+        masks = [Signal(128, name=f"mask_{n}") for n in range(2)]
+        moved = Signal(_MASK_MOVES)
+        m.d.sync += moved.eq(Cat(takes & closes, moved))
+        with m.If(moved[-1]):
+            m.d.sync += masks[1].eq(masks[0])
         info: Any = get_info.data
         closed: Any = Signal(info.shape())
         # No additional data, then bits of ciphertext (§7.1).
         lengths = Signal(128)
         m.d.comb += lengths.eq(closed.nbytes << 3)
+        # A hash key comes twice, each time alone.
+        squares, alone = Signal(), Signal()
         item: Any = ghash.i.payload
         m.d.comb += [
-            ghash.i.valid.eq(level != 0),
-            moves.eq(ghash.i.valid & ghash.i.ready),
+            item.power.eq(info.hashes & ~closes),
+            item.squares.eq(squares),
+            ghash.i.valid.eq((level != 0) & (ghash.idle | ~(item.power | alone))),
+            takes.eq(ghash.i.valid & ghash.i.ready),
+            moves.eq(takes & (squares | ~item.power)),
             item.last.eq(closes),
         ]
+        with m.If(takes):
+            m.d.sync += [squares.eq(item.power & ~squares), alone.eq(item.power)]
         with m.If(closes):
             m.d.comb += [
                 item.block.eq(Cat(lengths.word_select(15 - n, 8) for n in range(16))),
@@ -112,24 +123,21 @@ class Tags(wiring.Component):
                 item.block.eq(group),
                 item.context.eq(info.context),
                 item.slot.eq(info.slot),
-                item.start.eq(info.start),
+                item.start.eq(info.start | info.hashes),
             ]
         with m.If(moves):
-            m.d.sync += closes.eq(~closes & info.last)
+            m.d.sync += closes.eq(~closes & info.last & ~info.hashes)
             with m.If(closes):
-                m.d.sync += mask.eq(group)
+                m.d.sync += masks[0].eq(group)
             with m.Else():
                 m.d.sync += closed.eq(info)
 
         m.d.comb += [
             self.o_valid.eq(ghash.o_valid),
-            self.o_tag.eq(ghash.o_sum ^ mask),
+            self.o_tag.eq(ghash.o_sum ^ masks[1]),
             self.busy.eq(ghash.busy),
             ghash.wipe.eq(self.wipe),
             ghash.sweep.eq(self.sweep),
-            ghash.subkey.enable.eq(self.subkey.enable | self.wipe),
-            ghash.subkey.slot.eq(Mux(self.wipe, self.sweep, self.subkey.slot)),
-            ghash.subkey.key.eq(self.subkey.key),
         ]
 
         return m

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import KEY_SLOTS
-from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
+from ginseng.tec.shapes import VERSION_BITS, TecShapes
 from ginseng.tec.write import ImportPort
 
 __all__ = ["Importer", "import_layout"]
@@ -22,7 +22,7 @@ def import_layout(shapes: TecShapes) -> data.StructLayout:
             "source": shapes.position_bits,
             "tags": shapes.position_bits,
             "slot": range(KEY_SLOTS),
-            "prefix": NONCE_PREFIX_BITS,
+            "version": VERSION_BITS,
         }
     )
 
@@ -76,7 +76,7 @@ class Importer(wiring.Component):
             self.write.active.eq(self.i.valid),
             self.write.sealed.eq(source.sealed),
             self.write.slot.eq(source.slot),
-            self.write.prefix.eq(source.prefix),
+            self.write.version.eq(source.version),
             self.i.ready.eq(self.write.done),
             self.done.eq(self.write.done),
         ]

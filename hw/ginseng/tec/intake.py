@@ -147,8 +147,8 @@ class Intake(wiring.Component):
         # SEC: TEC.ZEROIZE -- zeros go through all of the buffer.
         with m.If(~self.stop):
             m.d.comb += buffer.i.p.eq(Mux(self.opens, self.o_data, piece.data))
-        wiped = Signal(range(2 * self.depth + 1))
-        m.d.comb += self.wiped.eq(wiped[-1])
+        wiped = Signal(range(self.depth + 1))
+        m.d.comb += self.wiped.eq(wiped == self.depth)
         with m.If(self.stop & buffer.i.ready & ~self.wiped):
             m.d.sync += wiped.eq(wiped + 1)
 

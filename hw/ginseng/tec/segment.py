@@ -144,6 +144,7 @@ class Segments(wiring.Component):
         # One adder each for the next byte and its chunk: as a plan is taken, as a row jumps, as a
         # burst is given.
         takes, jumps, given = Signal(), Signal(), Signal()
+        idle, opens, next_row = Signal(), Signal(), Signal()
         blocks = Signal(range(longest + 1))
         last = Signal()
         final_row = Signal()
@@ -171,6 +172,15 @@ class Segments(wiring.Component):
             m.d.sync += [where.eq(reached), index.eq(reached_index)]
         with m.If(takes | jumps):
             m.d.sync += [row_where.eq(reached), row_index.eq(reached_index)]
+        # Outside of the state machine, so that constants are loaded by the registers' resets.
+        with m.If(idle):
+            m.d.sync += row.eq(1)
+        with m.Elif(next_row):
+            m.d.sync += row.eq(row + 1)
+        with m.If(opens):
+            m.d.sync += counter.eq(_FIRST_COUNTER)
+        with m.Elif(given):
+            m.d.sync += counter.eq(counter + blocks)
 
         # A burst ends with its chunk, at 4 KiB, and where it is long enough; what is not the
         # burst's of a beat counts too.
@@ -226,14 +236,13 @@ class Segments(wiring.Component):
                 )
                 m.d.sync += [
                     row_left.eq(row_blocks),
-                    row.eq(1),
                     first_row.eq(1),
                     midway.eq(self.open_chunk),
                     aligned.eq(stride_within == Mux(self.open_chunk, left, 0)),
                     fresh.eq(1),
                     follow.eq(plan.stride == plan.row_bytes),
                 ]
-                m.d.comb += takes.eq(self.i.valid & ~self.fault)
+                m.d.comb += [idle.eq(1), takes.eq(self.i.valid & ~self.fault)]
                 with m.If(takes):
                     m.d.sync += [self.fault.eq(broken), stores.eq(stores + 1)]
                     with m.If(broken):
@@ -248,11 +257,11 @@ class Segments(wiring.Component):
                 m.next = "Open-Chunk"
 
             with m.State("Open-Chunk"):
+                m.d.comb += opens.eq(1)
                 opened = Mux(rest < chunk_blocks, rest, chunk_blocks)
                 m.d.sync += [
                     size.eq(opened),
                     left.eq(opened),
-                    counter.eq(_FIRST_COUNTER),
                     start.eq(1),
                     stores.eq(1),
                 ]
@@ -269,9 +278,11 @@ class Segments(wiring.Component):
                 m.next = "Gather-Rows"
 
             with m.State("Gather-Rows"):
-                m.d.sync += [row_left.eq(row_left - taken), space.eq(space - taken)]
-                with m.If(row_ends & more):
-                    m.d.sync += [row_left.eq(row_blocks), row.eq(row + 1)]
+                m.d.comb += next_row.eq(row_ends & more)
+                m.d.sync += [
+                    row_left.eq(Mux(next_row, row_blocks, row_left - taken)),
+                    space.eq(space - taken),
+                ]
                 with m.If((space == taken) | (row_ends & ~more)):
                     m.next = "Offer-Burst"
 
@@ -283,7 +294,6 @@ class Segments(wiring.Component):
                 ]
                 with m.If(given):
                     m.d.sync += [
-                        counter.eq(counter + blocks),
                         left.eq(left - blocks),
                         start.eq(0),
                         fresh.eq(0),
@@ -300,7 +310,7 @@ class Segments(wiring.Component):
                         m.next = "Limit-Burst"
 
             with m.State("Jump-Row"):
-                m.d.comb += jumps.eq(~self.fault)
+                m.d.comb += [jumps.eq(~self.fault), next_row.eq(jumps)]
                 m.d.sync += [
                     row_left.eq(row_blocks),
                     first_row.eq(0),
@@ -308,7 +318,7 @@ class Segments(wiring.Component):
                 ]
                 with m.If(jumps):
                     # SEC: TEC.CHUNK_WHOLE -- what does not follow begins a chunk.
-                    m.d.sync += [row.eq(row + 1), self.fault.eq(~aligned)]
+                    m.d.sync += self.fault.eq(~aligned)
                     m.next = "Measure-Rest"
 
         return m

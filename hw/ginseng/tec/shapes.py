@@ -13,8 +13,17 @@ from ginseng.isa.config import SystemConfig, TecConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.table import GRANULE, KEY_SLOTS, MAX_CHUNK, Domain
 
-__all__ = ["NONCE_PREFIX_BITS", "LanePort", "MeasuredItem", "TableLookup", "TecShapes"]
+__all__ = [
+    "NONCE_PREFIX_BITS",
+    "VERSION_BITS",
+    "LanePort",
+    "MeasuredItem",
+    "TableLookup",
+    "TecShapes",
+]
 
+#: Of a version; the low bits of the following.
+VERSION_BITS: Final = 48
 #: Nonce but for the chunk index: domain, handle, version.
 NONCE_PREFIX_BITS: Final = 64
 
@@ -93,7 +102,7 @@ class TecShapes:
                 "length": self.position_bits,
                 "chunk": self.chunk_bits,
                 "chunks": self.index_bits,
-                "version": 48,
+                "version": VERSION_BITS,
                 "first_bit": range(tec.bitmap_bits),
             }
         )

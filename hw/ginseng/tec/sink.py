@@ -168,7 +168,9 @@ class Sink(wiring.Component):
         m.submodules.bursts = bursts = Chain(bursts_shape, _BURST_DEPTH)
         m.submodules.places = places = Chain(place, TAG_DEPTH)
         m.submodules.tags = tags = Chain(8 * TAG_BYTES, TAG_DEPTH)
-        m.submodules.ciphertext = ciphertext = Queue(bus.data_bits, capacity, block_ram=True)
+        m.submodules.ciphertext = ciphertext = Queue(
+            bus.data_bits, max(capacity, 128) + 1, block_ram=True
+        )
         m.submodules.begun = order = Queue(begun, limit)
         m.submodules.answers = answers = Queue(answer, limit)
 
@@ -299,14 +301,16 @@ class Sink(wiring.Component):
             m.d.comb += strobe[lane * granule : (lane + 1) * granule].eq(inside.replicate(granule))
         with m.If(self.w.ready):
             m.d.sync += self.w.valid.eq(0)
+        # SEC: TEC.FATAL_SILENT -- no beat after the one that is offered has a bit set.
+        with m.If(load & self.stop):
+            m.d.sync += [self.w.p.data.eq(0), self.w.p.strobe.eq(0)]
+        with m.Elif(load):
+            m.d.sync += [self.w.p.data.eq(beat), self.w.p.strobe.eq(strobe)]
         with m.If(load):
-            # SEC: TEC.FATAL_SILENT -- no beat after the one that is offered has a bit set.
             m.d.sync += [
                 self.w.valid.eq(1),
                 self.w.p.id.eq(Client.STORE),
                 self.w.p.last.eq(last),
-                self.w.p.data.eq(Mux(self.stop, 0, beat)),
-                self.w.p.strobe.eq(Mux(self.stop, 0, strobe)),
                 count.eq(Mux(last, 0, count + 1)),
                 marks.final.eq(sending.final),
                 marks.chunk.eq(sending.tag),

@@ -18,7 +18,7 @@ from ginseng.isa.transfer import Client
 from ginseng.tec.intake import Intake
 from ginseng.tec.measure import Measurer
 from ginseng.tec.segment import Segments, chunk_layout, segment_layout
-from ginseng.tec.shapes import NONCE_PREFIX_BITS, LanePort, MeasuredItem, TecShapes
+from ginseng.tec.shapes import VERSION_BITS, LanePort, MeasuredItem, TecShapes
 from ginseng.tec.sink import Sink
 
 __all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "ImportPort", "WritePath"]
@@ -26,9 +26,10 @@ __all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "ImportPort", "WritePath"]
 #: Of the lane: what is sealed, and the source of an import.
 SEAL_CONTEXT: Final = Client.STORE.value
 OPEN_CONTEXT: Final = SEAL_CONTEXT + 1
-#: Where the handle and the domain stand in a nonce without the index.
-_HANDLE_AT: Final = 48
-_DOMAIN_AT: Final = 60
+#: A nonce without the index is version, handle (12 bits), domain, from its low bits on.
+_DOMAIN_AT: Final = VERSION_BITS + 12
+#: Beats that wait; one more is in the output register of the queue.
+_PLAINTEXT_BYTES: Final = 4096
 _LOG_TAG: Final = (TAG_BYTES - 1).bit_length()
 
 
@@ -37,8 +38,8 @@ class ImportPort(wiring.Signature):
 
     ``active``
         The next plan is of an import: it waits for no load, its beats come from here.
-    ``sealed``, ``slot``, ``prefix``
-        Whether the source is opened first, the key for that, and the nonce without the index.
+    ``sealed``, ``slot``, ``version``
+        Whether the source is opened first, the key for that, and what the nonce has then.
     ``chunk``
         The chunk of the tensor that comes next.
     ``beat``
@@ -53,7 +54,7 @@ class ImportPort(wiring.Signature):
                 "active": Out(1),
                 "sealed": Out(1),
                 "slot": Out(range(KEY_SLOTS)),
-                "prefix": Out(NONCE_PREFIX_BITS),
+                "version": Out(VERSION_BITS),
                 "chunk": In(stream.Signature(chunk_layout(shapes))),
                 "beat": Out(stream.Signature(unsigned(shapes.config.bus.data_bits))),
                 "done": In(1),
@@ -194,10 +195,12 @@ class WritePath(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        shapes = self.shapes
+        shapes, bus = self.shapes, self.shapes.config.bus
         importing = self.importing
         m.submodules.segments = segments = Segments(shapes)
-        m.submodules.intake = intake = Intake(shapes, 4 * segments.burst_beats)
+        m.submodules.intake = intake = Intake(
+            shapes, max(4 * segments.burst_beats, _PLAINTEXT_BYTES // bus.beat_bytes) + 1
+        )
         m.submodules.sink = sink = Sink(shapes, segments.burst_beats)
         m.submodules.measurer = measurer = Measurer(shapes)
         m.submodules.flight = flight = Flight()
@@ -270,8 +273,10 @@ class WritePath(wiring.Component):
             job.slot.eq(Mux(opening, importing.slot, now.slot)),
             job.context.eq(Mux(opening, OPEN_CONTEXT, SEAL_CONTEXT)),
             job.nonce[:32].eq(now.index),
-            job.nonce[32:].eq(Mux(opening, importing.prefix, now.prefix)),
+            job.nonce[32:].eq(now.prefix),
         ]
+        with m.If(opening):
+            m.d.comb += job.nonce[32 : 32 + VERSION_BITS].eq(importing.version)
         wiring.connect(m, intake.o, wiring.flipped(self.lane.i))
 
         # What it returns: ciphertext, or the plaintext of an import that is sealed next.
@@ -309,7 +314,7 @@ class WritePath(wiring.Component):
 
         # What is measured.
         tap = Mux(importing.active, intake.tap.p.as_value(), sink.tap.p.as_value())
-        handle = now.prefix[_HANDLE_AT:_DOMAIN_AT]
+        handle = now.prefix[VERSION_BITS:_DOMAIN_AT]
         m.d.comb += [
             measurer.i.p.as_value().eq(tap),
             measurer.i.valid.eq(Mux(importing.active, intake.tap.valid, sink.tap.valid)),

@@ -1,7 +1,5 @@
-"""The accumulator scratchpad: two banks, so that units run side by side (specification §3)."""
+"""The accumulator scratchpad: four banks, so that units run side by side (specification §3)."""
 
-from functools import reduce
-from operator import or_
 from typing import Any, Final
 
 from amaranth import Cat, Module, Mux, Signal, unsigned
@@ -32,11 +30,12 @@ def granules(config: CoreConfig, bus: BusConfig) -> int:
 
 
 def bank(address: Any) -> Any:
-    """Return the bank of an element: lower or upper half of the scratchpad.
+    """Return the bank of an element: lower or upper half of the scratchpad, even or odd element.
 
-    Two tiles in one half each never meet.
+    Two tiles in one half each never meet, and within a half two walks that alternate between even
+    and odd need not.
     """
-    return address[-1:]
+    return Cat(address[:1], address[-1:]) if len(address) > 1 else address[:1]
 
 
 class ReadAccess(wiring.Signature):
@@ -47,8 +46,7 @@ class ReadAccess(wiring.Signature):
     ``grant``
         Whether it is read in this cycle; depends on what more urgent units do only.
     ``data``
-        The element as it was in the cycle of ``enable`` and ``grant``, in the next cycle; zero
-        when nothing was read.
+        The element, in the cycle after ``enable`` and ``grant``, before any write of that cycle.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -87,7 +85,7 @@ class Claim(wiring.Signature):
 
 
 class Accumulators(wiring.Component):
-    """Two banks of one read and one write port; see `bank`.
+    """Four banks of one read and one write port; see `bank`.
 
     GEMM is never refused. The ALU writes `ALU_LATENCY` after it reads its first operand, and is
     never refused then: it is refused the read if GEMM reads that bank now, or will write it then.
@@ -129,9 +127,9 @@ class Accumulators(wiring.Component):
         width = 8 * self.config.element_bytes(Memory.ACC)
         log_depth = self.config.log_depth(Memory.ACC)
         parts = granules(self.config, self.bus)
-        # A scratchpad of one element has one bank.
-        count = 1 << min(1, log_depth)
-        row = slice(0, max(0, log_depth - 1))
+        # A scratchpad of one or two elements has fewer banks of use.
+        count = 1 << min(2, log_depth)
+        row = slice(1, max(1, log_depth - 1))
         readers = (self.gemm_read, self.alu_dst, self.alu_src, self.store_read)
         gemm, alu, other = self.gemm_write, self.alu_write, self.other_write
         outputs = []
@@ -176,13 +174,17 @@ class Accumulators(wiring.Component):
             with m.Elif(bank(other.address) == n):
                 m.d.comb += [write.en.eq(other.enable), other.grant.eq(1)]
 
-        # Registered selects and an OR: with what the reader does next, that is one lookup table.
         for k, port in enumerate(readers):
             m.d.comb += port.grant.eq(Cat(grants[k]).any())
-            chosen = Signal(count, name=f"chosen_{k}")
-            m.d.sync += chosen.eq(Mux(port.enable & port.grant, 1 << bank(port.address), 0))
-            masked = [o & c.replicate(width) for o, c in zip(outputs, chosen, strict=True)]
-            m.d.comb += port.data.eq(reduce(or_, masked))
+            chosen = Signal(range(max(2, count)), name=f"chosen_{k}")
+            with m.If(port.enable):
+                m.d.sync += chosen.eq(bank(port.address))
+            level = outputs
+            for bit in chosen:
+                level = [
+                    Mux(bit, high, low) for low, high in zip(level[::2], level[1::2], strict=False)
+                ] or level
+            m.d.comb += port.data.eq(level[0])
 
         return m
 

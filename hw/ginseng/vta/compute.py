@@ -216,7 +216,11 @@ class Compute(wiring.Component):
             self.alu_wait_bank.eq(alu.i.valid & ~alu.i.ready),
         ]
 
-        may_write = writing.o.valid & scoreboard.ready.bit_select(writing.o.p, 1)
+        # Known a cycle late, and so not yet in the first cycle of a load: what may stays so.
+        may_write = Signal()
+        m.d.sync += may_write.eq(
+            writing.o.valid & scoreboard.ready.bit_select(writing.o.p, 1) & ~engine.written
+        )
         uop_written = self._micro_ops(m, issue, gemm_walk, alu_walk, engine, may_write)
         held = self._write(m, engine, may_write, uop_written, gemm, alu, reset_walk, scoreboard)
         faults = Cat(issue.fault, *(w.fault for w in (gemm_walk, alu_walk, reset_walk)), held)

@@ -192,8 +192,7 @@ class Engine(wiring.Component):
             rows.steps.eq(starts | (element_ends & columns.last)),
         ]
         with m.If(columns.steps):
-            # One adder with two operands of one bit: cheaper than a choice behind it.
-            m.d.sync += address.eq(Mux(starts, head.sram_base, address) + ~starts)
+            m.d.sync += address.eq(~starts + Mux(starts, head.sram_base, address))
 
         index = Signal(range(max(2, *(self._pieces(memory) for memory in self.memories))))
         at = Signal(range(max(2, self.bus.beat_bytes)))
@@ -207,16 +206,20 @@ class Engine(wiring.Component):
                     m.d.comb += [
                         last_piece.eq(index == self._pieces(memory) - 1),
                         last_of_beat.eq(at == self.bus.data_bits // bits - 1),
-                        read[:bits].eq(beat.payload.word_select(at, bits)),
                     ]
+                    if bits < self.bus.data_bits:
+                        m.d.comb += read[:bits].eq(beat.payload.word_select(at, bits))
 
-        # A write stands in a register until it is made.
+        # A write stands in a register until it is made. Its data is not reset, so that the reset of
+        # its flip-flops makes the zeros.
         piece, last = self.o.payload, Signal()
+        held = Signal(self.bus.data_bits, reset_less=True)
         free, nothing = Signal(), Signal()
         m.d.comb += [
             free.eq(~self.o.valid | self.o.ready),
             gives.eq(active & free & (~inside | beat.valid)),
             beat.ready.eq(active & free & inside & (last_of_beat | (last_piece & last_read))),
+            piece.data.eq(held),
             # An instruction without rows ends when those before have.
             nothing.eq(starts & rows.empty & ~self.o.valid),
             queue.o.ready.eq(done | nothing),
@@ -231,7 +234,7 @@ class Engine(wiring.Component):
                 piece.address.eq(address),
                 piece.zero.eq(~inside),
                 piece.index.eq(index),
-                piece.data.eq(Mux(inside, read, 0)),
+                held.eq(Mux(inside, read, 0)),
             ]
         with m.If(gives & inside):
             m.d.sync += [

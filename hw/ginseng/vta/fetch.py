@@ -64,8 +64,9 @@ class Fetch(wiring.Component):
 
         wiring.connect(m, queue.o, wiring.flipped(self.o))
 
-        # Instructions still to be asked for, to come, and to be given; room not yet promised.
-        unasked, unseen, ungiven = Signal(32), Signal(32), Signal(32)
+        # Minus the instructions still to be asked for, and to be given: loading and counting are
+        # then one addition. Those still to come; room not yet promised.
+        unasked, ungiven, unseen = Signal(32), Signal(32), Signal(32)
         address = Signal(32)
         room = Signal(range(depth + 1), init=depth)
         asking, under_way = Signal(), Signal(range(depth))
@@ -87,7 +88,9 @@ class Fetch(wiring.Component):
             self.exhausted.eq(ungiven == 0),
         ]
         taken = Signal()
-        next_count = Mux(unasked < FETCH_INSNS, unasked, FETCH_INSNS)
+        bits = (FETCH_INSNS - 1).bit_length()
+        few = unasked[bits:].all() & unasked[:bits].any()
+        next_count = Mux(few, (-unasked)[:bits], FETCH_INSNS)
         m.d.comb += taken.eq(descriptor.valid & descriptor.ready)
         m.d.sync += [
             room.eq(room - Mux(ask, next_count, 0) + (self.o.valid & self.o.ready)),
@@ -96,13 +99,14 @@ class Fetch(wiring.Component):
         with m.If(ask):
             m.d.sync += [asking.eq(1), count.eq(next_count)]
         with m.If(taken):
+            m.d.sync += asking.eq(0)
+        with m.If(self.start | taken):
             m.d.sync += [
-                asking.eq(0),
-                address.eq(address + count),
-                unasked.eq(unasked - count),
+                address.eq(Mux(self.start, self.insn_addr, address) + Mux(self.start, 0, count)),
+                unasked.eq(Mux(self.start, ~self.insn_count, unasked) + Mux(self.start, 1, count)),
             ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += ungiven.eq(ungiven - 1)
+        with m.If(self.start | (self.o.valid & self.o.ready)):
+            m.d.sync += ungiven.eq(Mux(self.start, ~self.insn_count, ungiven) + 1)
 
         # Only the last transfer of a program can end within a beat.
         beat = self.memory.beat
@@ -140,12 +144,6 @@ class Fetch(wiring.Component):
             m.d.sync += unseen.eq(unseen - 1)
 
         with m.If(self.start):
-            m.d.sync += [
-                unasked.eq(self.insn_count),
-                unseen.eq(self.insn_count),
-                ungiven.eq(self.insn_count),
-                address.eq(self.insn_addr),
-                room.eq(depth),
-            ]
+            m.d.sync += [unseen.eq(self.insn_count), room.eq(depth)]
 
         return m

@@ -100,18 +100,18 @@ class Gemm(wiring.Component):
             self.read.address.eq(reading.dst),
         ]
 
-        # What is not read is zero, and so is what is not taken from the step before: of the two,
-        # the one that counts goes into the adder. A lookup table for each bit is all it takes, the
-        # other operand being the one that enters the carry chain directly.
-        before, total = Signal(lanes), Signal(lanes)
-        old: Any = data.View(lanes, before.as_value() | self.read.data)
+        # Where the old sum is was known a cycle ago, so that what does not count is zero: a lookup
+        # table for each bit chooses and adds, since the new sum enters the carry chain directly.
+        before, total, came = Signal(lanes), Signal(lanes), Signal()
+        read = self.read.data & came.replicate(len(self.read.data))
+        old: Any = data.View(lanes, before.as_value() | read)
         for b in range(self.config.batch):
             for j in range(self.config.block):
                 lane = b * self.config.block + j
                 carry = dot.carries[b][j]
                 added = Cat(carry, dot.sums[b][j]).as_signed() + Cat(carry, old[lane])
                 m.d.comb += total[lane].eq(added[1:])
-        m.d.sync += before.eq(total)
+        m.d.sync += [before.eq(total), came.eq(self.read.enable)]
         with m.If(~same | reading.reset):
             m.d.sync += before.eq(0)
 

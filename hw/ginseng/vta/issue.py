@@ -137,6 +137,9 @@ class Issue(wiring.Component):
         ]
         # The span of a load is there after three cycles.
         age = Signal(2)
+        single = self._examine(
+            m, valid & (age == 3), mem, gemm, alu, span, reach, kind, claim, examined, refused
+        )
         with m.If(moves_on):
             m.d.sync += [
                 valid.eq(0),
@@ -145,16 +148,13 @@ class Issue(wiring.Component):
                 held_kind.eq(kind),
                 held_claim.eq(claim),
                 held_first.eq(reach.first),
-                held_single.eq(gemm.uop_begin + 1 == gemm.uop_end),
+                held_single.eq(single),
             ]
         with m.If(age != 3):
             m.d.sync += age.eq(age + 1)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [word.eq(self.i.payload), valid.eq(1), age.eq(0)]
 
-        self._examine(
-            m, valid & (age == 3), mem, gemm, alu, span, reach, kind, claim, examined, refused
-        )
         held_loads = waiting & held_claim.uops.any & (held_kind == _Kind.LOAD)
         is_walk = (kind == _Kind.GEMM) | (kind == _Kind.ALU) | (kind == _Kind.RESET)
         m.d.comb += reach.enable.eq(valid & is_walk & ~self.loading & ~held_loads)
@@ -239,14 +239,18 @@ class Issue(wiring.Component):
         claim: Any,
         examined: Any,
         refused: Any,
-    ) -> None:
-        """Say what the instruction of the first stage is, and what it claims."""
-        single = gemm.uop_begin + 1 == gemm.uop_end
+    ) -> Any:
+        """Say what the instruction of the first stage is and claims; return if it has one uop."""
+        last_uop = gemm.uop_end - 1
+        single = last_uop == gemm.uop_begin
         m.d.comb += [
             kind.eq(_Kind.NOTHING),
             examined.eq(1),
             claim.push_prev.eq(mem.push_prev),
             claim.push_next.eq(mem.push_next),
+            # Bounds count only with ``any``.
+            claim.reads.first.eq(reach.src_first),
+            claim.reads.last.eq(reach.src_last),
         ]
         with m.If(mem.opcode == Opcode.FINISH):
             m.d.comb += kind.eq(_Kind.FINISH)
@@ -274,10 +278,8 @@ class Issue(wiring.Component):
             m.d.comb += [
                 claim.writes.first.eq(reach.dst_first),
                 claim.writes.last.eq(reach.dst_last),
-                claim.reads.first.eq(reach.src_first),
-                claim.reads.last.eq(reach.src_last),
                 claim.uops.first.eq(gemm.uop_begin),
-                claim.uops.last.eq(gemm.uop_end - 1),
+                claim.uops.last.eq(last_uop),
             ]
             with m.If(is_alu & ~legal):
                 m.d.comb += [examined.eq(0), refused.eq(settled)]
@@ -299,3 +301,4 @@ class Issue(wiring.Component):
                 with m.Else():
                     m.d.comb += kind.eq(_Kind.GEMM)
         m.d.comb += claim.unit.eq(kind)
+        return single

@@ -1,5 +1,7 @@
 """Size and end of what a LOAD or STORE covers in its scratchpad (VTA specification §5, §8)."""
 
+from typing import Any
+
 from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -51,14 +53,18 @@ class Span(wiring.Component):
             height.eq(insn.y_pad_0 + insn.y_size + insn.y_pad_1),
             self.count.eq(width * height),
         ]
-        end = Signal.like(self.end)
-        m.d.comb += end.eq(self.count + insn.sram_base)
-        m.d.sync += self.end.eq(end)
+        m.d.sync += self.end.eq(self.count + insn.sram_base)
         with m.Switch(insn.memory):
             for memory in (Memory.UOP, Memory.WGT, Memory.INP):
                 with m.Case(memory):
-                    m.d.sync += self.outside.eq(end > self.config.depth(memory))
+                    m.d.comb += self.outside.eq(self._beyond(memory))
             with m.Default():
-                m.d.sync += self.outside.eq(end > self.config.depth(Memory.ACC))
+                m.d.comb += self.outside.eq(self._beyond(Memory.ACC))
 
         return m
+
+    def _beyond(self, memory: Memory) -> Any:
+        """Return whether ``end`` is more than the depth, a power of two: without a carry chain."""
+        log_depth = self.config.log_depth(memory)
+        more, rest = self.end[log_depth + 1 :].any(), self.end[:log_depth].any()
+        return more | (self.end[log_depth] & rest)

@@ -114,11 +114,12 @@ class Walk(wiring.Component):
         command: Any = Signal(kind.command(self.config))
         active = Signal()
         uop = Signal(self.config.log_depth(Memory.UOP))
-        inner, outer = Signal(14), Signal(14)
+        # Loaded with every loop, and not reset: the reset of their flip-flops is what clears them.
+        inner, outer = Signal(14, reset_less=True), Signal(14, reset_less=True)
         # An offset that has left its scratchpad faults at its first step, two cycles later at
         # most; two more bits keep it from coming back until then.
-        of_outer = {k: Signal(bits[k] + 3, name=f"{k}_of_outer") for k in bits}
-        offset = {k: Signal(bits[k] + 3, name=f"{k}_offset") for k in bits}
+        of_outer = {k: Signal(bits[k] + 3, name=f"{k}_of_outer", reset_less=True) for k in bits}
+        offset = {k: Signal(bits[k] + 3, name=f"{k}_offset", reset_less=True) for k in bits}
 
         advance = Signal()
         read_valid, single = Signal(), Signal()
@@ -133,28 +134,33 @@ class Walk(wiring.Component):
             self.uop_enable.eq(advance & active & ~command.single),
             self.i.ready.eq(~active | (advance & last)),
         ]
+        takes, steps_inner, steps_outer = Signal(), Signal(), Signal()
+        m.d.comb += [
+            takes.eq(self.i.valid & self.i.ready),
+            steps_inner.eq(advance & active & last_uop),
+            steps_outer.eq(steps_inner & last_inner),
+        ]
         with m.If(advance & active):
             m.d.sync += uop.eq(uop + 1)
-            with m.If(last_uop):
-                m.d.sync += [uop.eq(command.uop_begin), inner.eq(inner + 1)]
-                for k in bits:
-                    m.d.sync += offset[k].eq(offset[k] + command[f"{k}_factor_in"])
-                with m.If(last_inner):
-                    m.d.sync += [inner.eq(0), outer.eq(outer + 1)]
-                    for k in bits:
-                        further = of_outer[k] + command[f"{k}_factor_out"]
-                        m.d.sync += [of_outer[k].eq(further), offset[k].eq(further)]
+        with m.If(steps_inner):
+            m.d.sync += [uop.eq(command.uop_begin), inner.eq(inner + 1)]
+            for k in bits:
+                further = of_outer[k] + command[f"{k}_factor_out"]
+                nearer = offset[k] + command[f"{k}_factor_in"]
+                m.d.sync += offset[k].eq(Mux(last_inner, further, nearer))
+        with m.If(steps_outer):
+            m.d.sync += outer.eq(outer + 1)
+            for k in bits:
+                m.d.sync += of_outer[k].eq(of_outer[k] + command[f"{k}_factor_out"])
         with m.If(self.i.ready):
             m.d.sync += active.eq(self.i.valid)
-            with m.If(self.i.valid):
-                m.d.sync += [
-                    command.eq(self.i.payload),
-                    uop.eq(self.i.payload.uop_begin),
-                    inner.eq(0),
-                    outer.eq(0),
-                    *(of_outer[k].eq(0) for k in bits),
-                    *(offset[k].eq(0) for k in bits),
-                ]
+        with m.If(takes):
+            m.d.sync += [command.eq(self.i.payload), uop.eq(self.i.payload.uop_begin)]
+        # Each cleared by one condition, which the reset of its flip-flops takes.
+        with m.If(takes | steps_outer):
+            m.d.sync += inner.eq(0)
+        with m.If(takes):
+            m.d.sync += [outer.eq(0), *(s.eq(0) for k in bits for s in (of_outer[k], offset[k]))]
 
         # One cycle later the micro-op is there.
         read: Any = Signal(step_layout)
@@ -177,7 +183,7 @@ class Walk(wiring.Component):
         beyond = {k: Signal(name=f"{k}_beyond") for k in bits}
         for k, home in kind.scratchpads.items():
             m.d.comb += [
-                indices[k].eq(read_offset[k] + Mux(single, only[k], self.uop[k])),
+                indices[k].eq(Mux(single, only[k], self.uop[k]) + read_offset[k]),
                 beyond[k].eq(indices[k] >= self.config.depth(home)),
             ]
         if "reset" in kind.extra:

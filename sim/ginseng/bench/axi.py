@@ -49,6 +49,8 @@ class AxiMemory:
         Address of a beat to the response that it gets.
     premature : bool
         Whether every read burst of several beats ends a beat early.
+    response_id : int or None
+        The identifier of every response to a write, if not that of the write.
 
     """
 
@@ -69,6 +71,7 @@ class AxiMemory:
         self.most_writes = 0
         self.failing: dict[int, Response] = {}
         self.premature = False
+        self.response_id: int | None = None
         self._beat: Final = beat_bytes
         self._longest: Final = burst_beats
         self._stall: Final = stall
@@ -200,6 +203,8 @@ class AxiMemory:
                 await ctx.tick()
                 continue
             number, response = self._answers.popleft()
+            if self.response_id is not None:
+                number = self.response_id
             ctx.set(channel.payload, {"id": number, "response": Response(response)})
             ctx.set(channel.valid, 1)
             await _handshake(ctx, channel)

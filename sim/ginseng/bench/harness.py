@@ -14,7 +14,7 @@ from ginseng.bus.port import MemorySignature
 from ginseng.bus.traffic import COUNTERS
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig
 
-__all__ = ["AsAxi4", "DmaHarness"]
+__all__ = ["AsAxi4", "DmaHarness", "FlatAxi"]
 
 
 class DmaHarness(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
@@ -64,6 +64,46 @@ class DmaHarness(wiring.Component):  # type: ignore[type-arg]  # ports come from
         return m
 
 
+class FlatAxi(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
+    """A component with flat AXI pins, prefix ``m_axi``, in place of its streams ``axi``.
+
+    Parameters
+    ----------
+    inner : wiring.Component
+        Not elaborated yet, with an `AxiSignature` as ``axi``.
+    bus : BusConfig
+        Its own.
+
+    """
+
+    m_axi: Any
+
+    def __init__(self, inner: Any, bus: BusConfig) -> None:
+        self.inner = inner
+        self.bus = bus
+        members = dict(inner.signature.members.items())
+        del members["axi"]
+        super().__init__({**members, "m_axi": Out(AxiPins(bus))})
+
+    def elaborate(self, platform: Any) -> Module:
+        """Wire it up."""
+        m = Module()
+
+        m.submodules.inner = self.inner
+        connect_pins(m, self.m_axi, self.inner.axi, self.bus)
+        theirs = {path: (member, port) for path, member, port in _ports(self.inner)}
+        for path, _, port in _ports(self):
+            if path[0] != "m_axi":
+                member, inner = theirs[path]
+                m.d.comb += inner.eq(port) if member.flow is In else port.eq(inner)
+
+        return m
+
+
+def _ports(component: Any) -> Any:
+    return component.signature.flatten(component)
+
+
 class AsAxi4(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
     """A component whose pins ``m_axi`` have the widths of AXI4, for models that know no other.
 
@@ -90,9 +130,8 @@ class AsAxi4(wiring.Component):  # type: ignore[type-arg]  # ports come from the
         m = Module()
 
         m.submodules.inner = self.inner
-        signature = self.inner.signature
-        ours = {path: port for path, _, port in self.signature.flatten(self)}
-        for path, member, inner in signature.flatten(self.inner):
+        ours = {path: port for path, _, port in _ports(self)}
+        for path, member, inner in _ports(self.inner):
             # AXI3 names the burst of write data, AXI4 does not.
             if path in ours:
                 port = ours[path]

@@ -11,11 +11,13 @@ from amaranth.sim import Simulator
 
 from ginseng.bench.axi import AxiMemory
 from ginseng.bench.lane import LaneModel
+from ginseng.bus.axi import Response
 from ginseng.golden.dram import Dram
-from ginseng.golden.port import Transfer
+from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
 from ginseng.golden.tec.lane import Sealer
-from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig
+from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig, Memory, SystemConfig
+from ginseng.isa.errors import ConfigError
 from ginseng.isa.formats import TAG_BYTES, chunk_nonce
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
@@ -118,9 +120,9 @@ class Tensor:
         }
 
 
-SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x1230, 0x70)
+SCRATCH = Tensor(3, Domain.SCRATCH, 0x8000, 0x930, 0x70)
 EXPORT = Tensor(4, Domain.EXPORT, 0xA000, 0x2A0, 0xE0, measured=1, first_bit=SCRATCH.chunks)
-PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0x2350, 0x1300, first_bit=SCRATCH.chunks + EXPORT.chunks)
+PLANE = Tensor(5, Domain.EXPORT, 0xC080, 0xA50, 0x700, first_bit=SCRATCH.chunks + EXPORT.chunks)
 PROGRAM = Tensor(0, Domain.PROGRAM, 0x4000, 512, 64)
 WEIGHTS = Tensor(1, Domain.WEIGHTS, 0x6000, 0x5D0, 0x150)
 TENSORS = (SCRATCH, EXPORT, PLANE)
@@ -164,7 +166,7 @@ def seal_source(dram):
 class Bench:
     """The write path and the importer, with what stands around them."""
 
-    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, imports=False):
+    def __init__(self, bus=NARROW, *, stall=0.0, seed=0, imports=False, stop_at=None):
         self.config = SystemConfig(bus=bus)
         self.shapes = TecShapes(self.config)
         self.rng = random.Random(seed)
@@ -194,6 +196,10 @@ class Bench:
         self.counted = []
         self.seal_ok = 1
         self.checks = []
+        self.seen = []
+        #: Cycles after a stop until all is idle and overwritten.
+        self.wipe = 600
+        self.stop_at = stop_at
 
     def pause(self):
         return self.rng.random() < self.stall
@@ -260,13 +266,13 @@ class Bench:
         async def process(ctx):
             write = self.write
             unit = self.config.core.element_bytes(Memory.OUT)
-            for tensor, transfer, _ in stores:
+            for (tensor, transfer, _), sample in zip(stores, self.samples(stores), strict=True):
                 while not ctx.get(write.room) or self.pause():
                     await ctx.tick()
                 empty = transfer.rows == 0 or transfer.row_elements == 0
                 ctx.set(write.begin, 1)
                 ctx.set(write.empty, empty)
-                ctx.set(write.sample, ctx.get(write.issued))
+                ctx.set(write.sample, sample)
                 await ctx.tick()
                 ctx.set(write.begin, 0)
                 if empty:
@@ -279,6 +285,9 @@ class Bench:
                 ctx.set(write.plan.valid, 0)
 
         return process
+
+    def samples(self, stores):
+        return [0] * len(stores)
 
     @property
     def offset_bits(self):
@@ -298,11 +307,28 @@ class Bench:
                 self.counted.append(nbytes)
 
     async def stopper(self, ctx):
-        """The top's sticky fault."""
+        """The top's sticky fault; also at a cycle of the test's choice."""
+        cycle = 0
         while True:
             _, _, fault, stop = await ctx.tick().sample(self.write.fault, self.write.stop)
-            ctx.set(self.write.stop, fault | stop)
-            ctx.set(self.importer.stop, fault | stop)
+            cycle += 1
+            stop |= fault | (cycle == self.stop_at)
+            ctx.set(self.write.stop, stop)
+            ctx.set(self.importer.stop, stop)
+
+    async def spy(self, ctx):
+        """What W offers, and whether a stop was there."""
+        port = self.write
+        while True:
+            _, _, *now = await ctx.tick().sample(
+                port.stop,
+                port.w.valid,
+                port.w.payload,
+                port.w.ready,
+                port.aw.valid & port.aw.ready,
+                port.lane.job.valid,
+            )
+            self.seen.append(now)
 
     async def source(self, ctx):
         """The reading side's client for imports: plain bytes, dense from each plan's start."""
@@ -330,7 +356,7 @@ class Bench:
         async def watch(ctx):
             port = self.importer.i
             version = tensor.domain << 60 | tensor.handle << 48
-            opening = {"slot": STATIC, "prefix": version | SEALED_VERSION, "tags": SOURCE_TAGS}
+            opening = {"slot": STATIC, "version": SEALED_VERSION, "tags": SOURCE_TAGS}
             ctx.set(
                 port.payload, {"sealed": sealed, "source": SOURCE} | (opening if sealed else {})
             )
@@ -347,7 +373,7 @@ class Bench:
                     break
             done.append(ready)
             ctx.set(port.valid, 0)
-            await ctx.tick().repeat(300 if stop else 20)
+            await ctx.tick().repeat(self.wipe if stop else 20)
             assert ctx.get(self.write.idle)
             assert ctx.get(self.write.wiped) == stop
 
@@ -360,7 +386,8 @@ class Bench:
         sim.add_clock(1e-8)
         for process in self.axi.processes[2:]:
             sim.add_testbench(process, background=True)
-        for process in (self.lane.process, self.measure, self.control, self.count, self.stopper):
+        processes = self.measure, self.control, self.count, self.stopper, self.spy
+        for process in (self.lane.process, *processes):
             sim.add_testbench(process, background=True)
         sim.add_testbench(self.descriptors(stores), background=True)
         beat = self.config.bus.beat_bytes
@@ -383,8 +410,9 @@ class Bench:
                 if self.done == len(stores) or stop:
                     break
             result["cycles"] = cycle
-            await ctx.tick().repeat(300 if stop else 20)
-            for name in ("fault", "idle", "open_chunk", "wiped"):
+            await ctx.tick().repeat(self.wipe if stop else 20)
+            result["fault"] = stop
+            for name in ("idle", "open_chunk", "wiped"):
                 result[name] = ctx.get(getattr(self.write, name))
 
         sim.add_testbench(watch)
@@ -476,11 +504,11 @@ def test_stores_leave_dram_and_measurements_as_the_golden_tec_does(bus, stall):
 
 def test_long_stores_move_one_beat_per_cycle():
     bench = Bench()
-    big = Tensor(6, Domain.SCRATCH, 0x8000, 0x4000, 0x1000)
-    stores = [store(big, n * 256, bytes(0x1000)) for n in range(4)]
+    big = Tensor(6, Domain.SCRATCH, 0x8000, 0x1000, 0x800)
+    stores = [store(big, n * 128, bytes(0x800)) for n in range(2)]
     cycles = bench.run(stores)["cycles"]
     # Tags are two beats each; the first chunk's first burst and the last tag's way are not hidden.
-    assert cycles < 0x4000 // 8 + 4 * 2 + 100
+    assert cycles < 0x1000 // 8 + 2 * 2 + 100
 
 
 def test_short_chunks_do_not_wait_for_tags():
@@ -519,3 +547,176 @@ def test_a_source_that_does_not_open_is_a_fault(where):
     at = {"first": SOURCE, "last": SOURCE + WEIGHTS.length - 1, "tag": SOURCE_TAGS + 31}[where]
     bench.memory[at] ^= 0x20
     assert not bench.place(WEIGHTS, 2, sealed=True)
+
+
+def piece_of(tensor, first, blocks, seed=1):
+    return store(tensor, first, random.Random(seed).randbytes(16 * blocks))
+
+
+#: Stores that break a rule of §6; `Tensor.chunk` of SCRATCH is 7 blocks, of EXPORT 14.
+BROKEN = {
+    "starts inside a chunk": [piece_of(SCRATCH, 1, 6)],
+    "leaves a gap": [piece_of(SCRATCH, 0, 2), piece_of(SCRATCH, 3, 4)],
+    "repeats a byte": [piece_of(SCRATCH, 0, 2), piece_of(SCRATCH, 1, 6)],
+    "goes on with another chunk": [piece_of(SCRATCH, 0, 2), piece_of(SCRATCH, 7, 7)],
+    "goes on with another tensor": [piece_of(SCRATCH, 0, 2), piece_of(EXPORT, 2, 12)],
+    "starts another tensor": [piece_of(SCRATCH, 0, 2), piece_of(EXPORT, 0, 14)],
+    "takes five stores": [piece_of(SCRATCH, n, 1) for n in range(5)],
+    "writes a chunk twice": [piece_of(SCRATCH, 0, 7), piece_of(SCRATCH, 0, 7)],
+    "jumps before the end of a chunk": [store(SCRATCH, 0, bytes(32), 2, 7)],
+    "jumps into a chunk": [store(SCRATCH, 0, bytes(14 * 16), 2, 8)],
+    "jumps into a chunk later": [store(SCRATCH, 0, bytes(21 * 16), 3, 15)],
+    "repeats a row": [store(SCRATCH, 0, bytes(14 * 16), 2, 0)],
+    "jumps from the middle into a chunk": [
+        piece_of(SCRATCH, 0, 3),
+        store(SCRATCH, 3, bytes(8 * 16), 2, 8),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.sec("TEC.CHUNK_WHOLE")
+def test_a_store_that_is_not_whole_chunks_in_order_is_a_fault(name):
+    bench = Bench(seed=7)
+    was = bytes(bench.memory)
+    *before, (_, last, last_data) = BROKEN[name]
+    for _, transfer, data in before:
+        bench.golden.write(transfer, data, 0)
+    with pytest.raises(Fatal, match=r"double write|partial write"):
+        bench.golden.write(last, last_data, 0)
+    result = bench.run(BROKEN[name], cycles=1500)
+    assert (result["fault"], result["idle"], result["wiped"]) == (1, 1, 1)
+    assert bench.done < len(BROKEN[name])
+    changed = [at for at, byte in enumerate(bench.memory) if byte != was[at]]
+    assert all(bench.memory[at] == bench.dram.bytes[at] for at in changed)
+
+
+LEGAL = {
+    "four stores": [piece_of(SCRATCH, n, 1 + 3 * (n == 3)) for n in range(4)],
+    "from the middle to the start of a chunk": [
+        piece_of(SCRATCH, 0, 3),
+        store(SCRATCH, 3, bytes(8 * 16), 2, 11),
+        piece_of(SCRATCH, 18, 3),
+    ],
+    "chunks apart": [store(SCRATCH, 7, bytes(3 * 7 * 16), 3, 14)],
+    "backwards": [piece_of(SCRATCH, 14, 7), piece_of(SCRATCH, 0, 14)],
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_chunks_may_come_in_pieces_and_in_any_order(name):
+    bench = Bench(seed=8)
+    for _, transfer, data in LEGAL[name]:
+        bench.golden.write(transfer, data, 0)
+    assert not bench.run(LEGAL[name], cycles=1500)["fault"]
+    assert bench.done == len(LEGAL[name])
+    assert bench.memory == bench.dram.bytes.tobytes()
+
+
+def test_a_part_of_a_chunk_is_an_open_chunk():
+    assert Bench().run([piece_of(SCRATCH, 0, 10)], cycles=1000)["open_chunk"]
+
+
+@pytest.mark.sec("TEC.BLOCK_LIMIT")
+def test_no_block_is_sealed_with_a_key_that_may_not():
+    bench = Bench()
+    bench.seal_ok = 0
+    assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)["fault"]
+    assert not bench.lane.jobs
+
+
+@pytest.mark.parametrize("response", [Response.SLVERR, Response.DECERR, Response.EXOKAY])
+@pytest.mark.parametrize("at", [SCRATCH.base + 0x48, SCRATCH.tag_base + 8])
+def test_a_wrong_response_to_data_or_tag_is_a_fault_that_completes_nothing(response, at):
+    bench = Bench(stall=0.2)
+    bench.axi.failing = {at: response}
+    result = bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)
+    assert (result["fault"], result["idle"], bench.done) == (1, 1, 0)
+
+
+def test_a_response_to_somebody_else_is_a_fault():
+    bench = Bench()
+    bench.axi.response_id = 2
+    assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=1000)["fault"]
+    assert bench.done == 0
+
+
+@pytest.mark.sec("TEC.FATAL_SILENT")
+@pytest.mark.parametrize("stall", [0, 0.4])
+def test_after_a_stop_in_any_cycle_only_the_offered_beat_leaves(stall):
+    tiny = Tensor(6, Domain.SCRATCH, 0x8000, 0x40, 0x20)
+    stores = [piece_of(tiny, 0, 4)]
+    cycles = Bench(stall=stall, seed=3).run(stores)["cycles"]
+    for cycle in range(10, cycles, 1 if stall == 0 else 5):
+        bench = Bench(stall=stall, seed=3, stop_at=cycle)
+        bench.wipe = 60
+        assert bench.run(stores)["idle"]
+        stopped = next(n for n, (stop, *_) in enumerate(bench.seen) if stop)
+        after = bench.seen[stopped:]
+        # The beat that was offered as the stop came, until it is taken.
+        _, offered, beat, *_ = after[0]
+        for _, valid, now, ready, *_ in after:
+            if offered:
+                assert (valid, now) == (1, beat)
+                offered = not ready
+            else:
+                assert not valid or (now.data, now.strobe) == (0, 0)
+        assert not any(job for *_, job in after)
+        # At most the address that was offered.
+        assert sum(address for *_, address, _ in after) <= 1
+        assert bench.done == 0
+
+
+@pytest.mark.sec("TEC.STORE_BARRIER")
+@pytest.mark.parametrize(
+    ("issued", "verified", "sample"),
+    [(5, 3, 4), (2, 0xFFFE, 1), (1, 0xFFF0, 0xFFFF), (40_001, 40_000, 40_001)],
+)
+def test_a_store_waits_for_the_loads_before_its_sample(issued, verified, sample):
+    class Held(Bench):
+        def samples(self, stores):
+            return [sample] * len(stores)
+
+        async def loads(self, ctx):
+            ctx.set(self.write.issued, issued)
+            now = verified
+            ctx.set(self.write.verified, now)
+            while now != sample:
+                await ctx.tick().repeat(40)
+                assert not any(job or v or a for _, v, _, _, a, job in self.seen)
+                now = (now + 1) % (1 << 16)
+                ctx.set(self.write.verified, now)
+
+        def simulator(self, stores):
+            sim = super().simulator(stores)
+            sim.add_testbench(self.loads, background=True)
+            return sim
+
+    bench = Held()
+    result = bench.run([piece_of(SCRATCH, 0, 7)], cycles=1500)
+    assert (result["fault"], bench.done) == (0, 1)
+    assert result["cycles"] > 40 * ((sample - verified) % (1 << 16))
+
+
+@pytest.mark.parametrize(("issued", "verified"), [(7, 7), (40_000, 40_000), (9, 7)])
+def test_a_store_of_old_data_waits_for_nothing(issued, verified):
+    class Old(Bench):
+        def simulator(self, stores):
+            sim = super().simulator(stores)
+
+            async def loads(ctx):
+                ctx.set(self.write.issued, issued)
+                ctx.set(self.write.verified, verified)
+
+            sim.add_testbench(loads, background=True)
+            return sim
+
+    bench = Old()
+    assert bench.run([piece_of(SCRATCH, 0, 7)], cycles=400)["fault"] == 0
+    assert bench.done == 1
+
+
+def test_elements_smaller_than_a_block_are_refused():
+    core = CoreConfig(log_block=3, log_inp_buff_size=13, log_wgt_buff_size=15, log_acc_buff_size=14)
+    with pytest.raises(ConfigError, match="whole cipher blocks"):
+        WritePath(TecShapes(SystemConfig(core=core)))

@@ -20,7 +20,24 @@ __all__ = ["BLOCK_DEPTH", "Synthesis", "block_of", "synthesise"]
 #: their blocks: ``core``, ``core.compute``, ``core.compute.gemm`` …
 BLOCK_DEPTH: Final = 3
 #: Neither pads nor clock buffers: the ports end at the processor of the same chip.
-_SYNTHESISE: Final = "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}"
+_OPTIONS: Final = "-family xc7 -flatten -noiopad -noclkbuf -top {top}"
+#: What ``synth_xilinx`` runs, but for its stage ``map_luts``, written out here: the mapper gives
+#: each flip-flop that wants the inverse or a copy of a signal a lookup table of its own, and equal
+#: ones can only be merged before they become primitives.
+_SYNTHESISE: Final = f"""\
+synth_xilinx {_OPTIONS} -run begin:map_luts
+opt_expr -mux_undef -noclkinv
+abc -luts 2:2,3,6:5,10,20
+clean
+opt_merge
+clean
+techmap -map +/xilinx/ff_map.v
+xilinx_srl -fixed -minlen 3
+techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6
+xilinx_dffopt
+opt_lut_ins -tech xilinx
+synth_xilinx {_OPTIONS} -run finalize:
+"""
 
 
 @dataclass(frozen=True)
