@@ -204,8 +204,9 @@ class ReadPath(wiring.Component):
                 pack.i.p.data.eq(buffer.o.p.data),
                 pack.i.p.final.eq(buffer.o.p.final),
                 self.beat[n].p.eq(pack.o.p.data),
-                self.beat[n].valid.eq(pack.o.valid),
-                pack.o.ready.eq(self.beat[n].ready),
+                # SEC: TEC.STICKY_FATAL -- the core gets nothing any more, not even what was offered.
+                self.beat[n].valid.eq(pack.o.valid & ~stop),
+                pack.o.ready.eq(self.beat[n].ready & ~stop),
                 settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last),
                 settle.opened[n].eq(
                     verifier.valid & verifier.verified.final & (verifier.verified.client == n)
@@ -227,10 +228,12 @@ class ReadPath(wiring.Component):
                     m.d.sync += released.eq(verifier.verified.beats)
             if client is Client.WGT:
                 m.d.comb += [
-                    self.beat[n].valid.eq(pack.o.valid & ~imports),
+                    self.beat[n].valid.eq(pack.o.valid & ~imports & ~stop),
                     self.source_beat.p.eq(pack.o.p.data),
-                    self.source_beat.valid.eq(pack.o.valid & imports),
-                    pack.o.ready.eq(Mux(imports, self.source_beat.ready, self.beat[n].ready)),
+                    self.source_beat.valid.eq(pack.o.valid & imports & ~stop),
+                    pack.o.ready.eq(
+                        Mux(imports, self.source_beat.ready, self.beat[n].ready) & ~stop
+                    ),
                     settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last & ~imports),
                 ]
 
