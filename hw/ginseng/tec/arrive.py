@@ -8,17 +8,15 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
 from ginseng.bus.shapes import READERS
+from ginseng.tec.orders import UNIT, Kind, order_layout
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.walk import Kind, order_layout
 
 __all__ = ["Arrivals", "piece_layout", "tags_layout"]
-
-_UNIT = 4
 
 
 def piece_layout(shapes: TecShapes) -> data.StructLayout:
     """A beat of which units ``first`` to before ``end`` are meant, in units of 4 bytes."""
-    units = shapes.config.bus.beat_bytes // _UNIT
+    units = shapes.config.bus.beat_bytes // UNIT
     return data.StructLayout(
         {
             "data": shapes.config.bus.data_bits,
@@ -108,7 +106,7 @@ class Arrivals(wiring.Component):
         m = Module()
 
         order, answer = self.order.p, self.r.p
-        units = self.shapes.config.bus.beat_bytes // _UNIT
+        units = self.shapes.config.bus.beat_bytes // UNIT
         count = Signal.like(order.total)
         last = Signal()
         takes = Signal()

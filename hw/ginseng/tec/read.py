@@ -15,10 +15,11 @@ from ginseng.flow.queue import Queue
 from ginseng.isa.transfer import Client
 from ginseng.tec.arrive import Arrivals, piece_layout
 from ginseng.tec.buffer import Buffer
+from ginseng.tec.orders import UNIT, buffer_depth, order_layout
 from ginseng.tec.settle import Settle
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.verify import Verifier
-from ginseng.tec.walk import Walker, buffer_depth, order_layout
+from ginseng.tec.walk import Walker
 
 __all__ = ["ReadFault", "ReadPath"]
 
@@ -204,7 +205,7 @@ class ReadPath(wiring.Component):
                 pack.i.p.data.eq(buffer.o.p.data),
                 pack.i.p.final.eq(buffer.o.p.final),
                 self.beat[n].p.eq(pack.o.p.data),
-                # SEC: TEC.STICKY_FATAL -- the core gets nothing any more, not even what was offered.
+                # SEC: TEC.STICKY_FATAL -- the core gets nothing any more, nor what was offered.
                 self.beat[n].valid.eq(pack.o.valid & ~stop),
                 pack.o.ready.eq(self.beat[n].ready & ~stop),
                 settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last),
@@ -212,7 +213,7 @@ class ReadPath(wiring.Component):
                     verifier.valid & verifier.verified.final & (verifier.verified.client == n)
                 ),
             ]
-            log_units = (dma.granule(client) // 4 - 1).bit_length()
+            log_units = (dma.granule(client) // UNIT - 1).bit_length()
             if dma.granules(client) == 1:
                 m.d.comb += pack.i.p.end.eq(1)
             else:

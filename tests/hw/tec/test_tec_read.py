@@ -24,10 +24,10 @@ from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.isa.transfer import Client
 from ginseng.tec.arrive import Arrivals
+from ginseng.tec.orders import Kind
 from ginseng.tec.plan import PlanFault, Planner
 from ginseng.tec.read import ReadFault, ReadPath
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.walk import Kind
 
 WINDOW = 1 << 16
 R, W, X = Permission.R, Permission.W, Permission.X
