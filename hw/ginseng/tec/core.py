@@ -269,7 +269,7 @@ class Tec(wiring.Component):
             importer.i.p.source.eq(order.source),
             importer.i.p.tags.eq(order.source_tags),
             importer.i.p.slot.eq(order.slot),
-            importer.i.p.prefix.eq(Cat(entry.version, handle, entry.domain)),
+            importer.i.p.version.eq(entry.version),
             order.done.eq(importer.done),
             # In place: the whole tensor as one row, under the next epoch.
             place.prefix.eq(Cat(order.epoch, handle, entry.domain)),

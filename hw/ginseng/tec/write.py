@@ -237,7 +237,7 @@ class WritePath(wiring.Component):
         ]
 
         # The burst that is next, and what it waits for.
-        now = Signal(segment_layout(shapes))
+        now: Any = Signal(segment_layout(shapes))
         bursts = _bursts(m, shapes, segments, intake)
         sample = Signal(READ_COUNT_BITS)
         age = Signal(READ_COUNT_BITS)

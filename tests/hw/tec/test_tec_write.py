@@ -384,7 +384,7 @@ class Bench:
     def simulator(self, stores):
         sim = Simulator(self.dut)
         sim.add_clock(1e-8)
-        for process in self.axi.processes[2:]:
+        for process in self.axi.write_processes:
             sim.add_testbench(process, background=True)
         processes = self.measure, self.control, self.count, self.stopper, self.spy
         for process in (self.lane.process, *processes):
