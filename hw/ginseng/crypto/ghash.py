@@ -1,241 +1,238 @@
-"""GHASH: sums of blocks under powers of a key, a digit a cycle (NIST SP 800-38D, §6.4).
+"""GHASH: sums of blocks under powers of a key, half a block a cycle (NIST SP 800-38D, §6.4).
 
-Outside, a block is 128 bits with byte 0 in bits 7:0. Inside, bit ``n`` is the coefficient of
-``x**n``: the standard's bit order, which reverses the bits of each byte.
+Outside, a block is 128 bits with byte 0 in bits 7:0.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
-from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.crypto.errors import CryptoError
+from ginseng.crypto.polynomial import (
+    BLOCK,
+    KEPT,
+    folded,
+    gathered,
+    kept,
+    products,
+    reflected,
+    split,
+)
 
-__all__ = ["Ghash", "GhashConfig", "Subkey"]
+__all__ = ["Ghash", "GhashPort"]
 
-_BLOCK: Final = 128
-#: x^128 = x^7 + x^2 + x + 1.
-_FOLD: Final = (0, 1, 2, 7)
-#: Products of at most so many bits are sums of shifted words; longer ones are split in three.
-_LEAF: Final = 8
-
-
-class Subkey(wiring.Signature):
-    """Writes the hash key of a slot; members as the writer sees them."""
-
-    def __init__(self, slots: int) -> None:
-        super().__init__({"enable": Out(1), "slot": Out(range(slots)), "key": Out(_BLOCK)})
+_DIGIT: Final = BLOCK // 2
+_DIGITS: Final = 2
+#: Sums of a context: every other block goes to each.
+_CHAINS: Final = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class GhashConfig:
-    """How many sums and keys are kept, and how fast they grow.
+class GhashPort(wiring.Signature):
+    """Members of what sums blocks, as it sees them itself.
 
-    Attributes
+    ``i``
+        ``{blocks, first, end, context, slot, start, last, power, exponent}``. Blocks ``first`` to
+        before ``end`` count. The first group of a sum has ``start``; the ``last`` is one block and
+        directly follows the group before it. With ``start`` and ``power`` the block is a key, to
+        be given for each ``exponent`` from 0 on, alone.
+    ``o_valid``, ``o_context``, ``o_sum``
+        A sum whose last block was taken, for one cycle.
+    ``wipe``, ``sweep``
+        Writes zeros over sum and keys in place ``sweep``; the domain is held in reset.
+    ``busy``, ``idle``
+        A product is being made; no block is under way.
+    """
+
+    def __init__(self, *, blocks: int, powers: int, contexts: int, slots: int) -> None:
+        item = data.StructLayout(
+            {
+                "blocks": blocks * BLOCK,
+                "first": range(blocks),
+                "end": range(blocks + 1),
+                "context": range(contexts),
+                "slot": range(slots),
+                "start": 1,
+                "last": 1,
+                "power": 1,
+                "exponent": range(powers),
+            }
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(item)),
+                "o_valid": Out(1),
+                "o_context": Out(range(contexts)),
+                "o_sum": Out(BLOCK),
+                "wipe": In(1),
+                "sweep": In(range(max(contexts, slots * powers))),
+                "busy": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+
+class Ghash(wiring.Component):
+    """Sums blocks of several contexts: the last times the key, the one before times its square.
+
+    Takes a block every other cycle, whatever its context: contexts change without pause. The sum
+    with it is complete six cycles after it was taken, and given then if it was marked ``last``.
+    Timing depends on neither blocks nor keys.
+
+    A product takes a cycle for each half of a block, and longer than that from end to end. So the
+    blocks of a context alternate between two sums that grow by the square of the key, but for the
+    ``last``; that and the one before it are what the sum consists of in the end.
+
+    Parameters
     ----------
     contexts : int
         Sums that are kept side by side.
     slots : int
-        Hash keys.
-    digit : int
-        Bits of a block that are multiplied in a cycle: 32, 64 or 128.
-
-    Raises
-    ------
-    CryptoError
-        If a number is out of its range.
+        Keys.
 
     """
 
-    contexts: int
-    slots: int = 8
-    digit: int = 64
-
-    def __post_init__(self) -> None:
-        if self.digit not in (32, 64, 128):
-            raise CryptoError(f"GhashConfig.digit is 32, 64 or 128, not {self.digit}")
-        for name in ("contexts", "slots"):
-            if getattr(self, name) < 1:
-                raise CryptoError(f"GhashConfig.{name} is at least 1, not {getattr(self, name)}")
-
-    @property
-    def digits(self) -> int:
-        """Cycles that a block takes."""
-        return _BLOCK // self.digit
-
-
-class Ghash(wiring.Component):
-    """Adds blocks to the sums of several contexts: ``sum = (sum ^ block) * key``.
-
-    Takes a block every ``config.digits`` cycles, whatever its context: contexts change without
-    pause. The sum with it is complete ``config.digits + 1`` cycles after it was taken, and given
-    then if it was marked ``last``. Timing depends on neither blocks nor keys.
-
-    Parameters
-    ----------
-    config : GhashConfig
-
-    """
-
-    #: In: ``{block: 128, context, slot, start, last}``; the first block of a sum has ``start``.
+    #: In: see `GhashPort`.
     i: stream.Interface
+    #: Powers of a key that are kept; cycles from a block taken to its sum.
+    powers = _CHAINS
+    latency = 6
 
-    def __init__(self, config: GhashConfig) -> None:
-        self.config = config
-        context = unsigned((config.contexts - 1).bit_length())
-        slot = unsigned((config.slots - 1).bit_length())
-        item = {"block": _BLOCK, "context": context, "slot": slot, "start": 1, "last": 1}
-        super().__init__(
-            {
-                "i": In(stream.Signature(data.StructLayout(item))),
-                "subkey": In(Subkey(config.slots)),
-                #: Out: a sum whose last block was taken, for one cycle.
-                "o_valid": Out(1),
-                "o_context": Out(context),
-                "o_sum": Out(_BLOCK),
-                #: In: writes zeros over the sum of context `sweep`; the domain is held in reset.
-                "wipe": In(1),
-                "sweep": In(context),
-                #: Out: a block is being multiplied.
-                "busy": Out(1),
-            }
-        )
+    def __init__(self, *, contexts: int, slots: int) -> None:
+        self._context = unsigned((contexts - 1).bit_length())
+        self._slot = unsigned((slots - 1).bit_length())
+        super().__init__(GhashPort(blocks=1, powers=self.powers, contexts=contexts, slots=slots))
 
     def elaborate(self, platform):
         m = Module()
 
-        keys: Any = memory.Memory(shape=unsigned(_BLOCK), depth=self.config.slots, init=[])
-        sums: Any = memory.Memory(shape=unsigned(_BLOCK), depth=self.config.contexts, init=[])
+        # Keys and their squares; behind them the 1 that a key is multiplied with to get there.
+        one = 2 << self._slot.width
+        keys: Any = memory.Memory(shape=unsigned(BLOCK), depth=one + 1, init=[*[0] * one, 1])
+        sums: Any = memory.Memory(
+            shape=unsigned(BLOCK), depth=_CHAINS << self._context.width, init=[]
+        )
         m.submodules.keys, m.submodules.sums = keys, sums
         put_key, get_key = keys.write_port(), keys.read_port(domain="comb")
         put_sum, get_sum = sums.write_port(), sums.read_port(domain="comb")
-        m.d.comb += [
-            put_key.en.eq(self.subkey.enable),
-            put_key.addr.eq(self.subkey.slot),
-            put_key.data.eq(_reversed(m, "subkey", self.subkey.key)),
-            get_key.addr.eq(self.i.payload.slot),
-            get_sum.addr.eq(self.i.payload.context),
-        ]
 
-        digit, digits = self.config.digit, self.config.digits
-        turn = Signal(range(digits))
-        active = Signal()
+        # The cycle in which a block is taken: its key and its sum are read. Then, a cycle each: it
+        # is added to the sum; factors of its upper half and of its lower half; their products a
+        # cycle later, what they sum to another.
         taken: Any = self.i.payload
-        item: Any = Signal(taken.shape())
-        # The block whose sum is complete, on its way to its place.
-        ended: Any = Signal(taken.shape())
-        ended_valid = Signal()
-        # The block in the order of powers, its key, the sum that it is added to: `total` itself if
-        # the block before it is of the same context.
-        block, key, start = Signal(_BLOCK), Signal(_BLOCK), Signal(_BLOCK)
-        chained = Signal()
-        total, rest = Signal(_BLOCK), Signal(_BLOCK)
-        done = Signal()
-        m.d.comb += [done.eq(active & (turn == digits - 1)), self.i.ready.eq(~active | done)]
-        with m.If(self.i.ready):
-            m.d.sync += [active.eq(self.i.valid), turn.eq(0)]
-            with m.If(self.i.valid):
-                m.d.sync += [
-                    item.eq(taken),
-                    block.eq(_reversed(m, "block", taken.block)),
-                    key.eq(get_key.data),
-                    start.eq(get_sum.data),
-                    chained.eq(active & ~taken.start & (item.context == taken.context)),
-                ]
-                with m.If(ended_valid & (ended.context == taken.context)):
-                    m.d.sync += start.eq(total)
-                with m.If(taken.start):
-                    m.d.sync += start.eq(0)
-        with m.Else():
-            m.d.sync += turn.eq(turn + 1)
-
-        # Most significant digit first: each turn multiplies what there is by x**digit and adds the
-        # product of one digit.
-        first = turn == 0
-        operand, carried = Signal(_BLOCK), Signal(_BLOCK)
+        takes, adds, splits, upper, lower, ends, ended = (
+            Signal(name=name)
+            for name in ("takes", "adds", "splits", "upper", "lower", "ends", "ended")
+        )
+        m.d.sync += Cat(adds, splits, upper, lower, ends, ended).eq(
+            Cat(takes, adds, splits, upper, lower, ends)
+        )
+        # Of each context's latest block: its chain, and whether it began the sum. The chain of
+        # this one, and whether it is the chain's first.
+        latest, began = (Signal(1 << self._context.width, name=n) for n in ("latest", "began"))
+        chain, first = Signal(), Signal()
         m.d.comb += [
-            operand.eq(Mux(first, block ^ Mux(chained, total, start), rest)),
-            carried.eq(Mux(first, 0, total)),
+            self.i.ready.eq(~adds),
+            takes.eq(self.i.valid & self.i.ready),
+            chain.eq(~taken.start & ~latest.bit_select(taken.context, 1)),
+            first.eq(taken.start | began.bit_select(taken.context, 1)),
+            get_sum.addr.eq(Cat(taken.context, chain)),
+            get_key.addr.eq(Cat(taken.slot, ~(taken.last | taken.power))),
         ]
-        with m.If(active):
+        with m.If(taken.power & ~taken.exponent):
+            m.d.comb += get_key.addr.eq(one)
+        # Without a reset of its own, that of the register can make the zeros of a block of lengths.
+        block = Signal(BLOCK, reset_less=True)
+        start, key = Signal(BLOCK), Signal(BLOCK)
+        item = data.StructLayout(
+            {"context": self._context, "chain": 1, "slot": self._slot}
+            | dict.fromkeys(("start", "last", "power", "exponent"), 1)
+        )
+        # The block that is added, multiplied, that whose sum ends, and that of `total`.
+        stages: Any = [
+            Signal(item, name=name) for name in ("added", "multiplied", "summed", "held")
+        ]
+        added, multiplied, summed, held = stages
+        reflected_block = reflected(m, "block", taken.blocks)
+        with m.If(takes | self.wipe):
+            m.d.sync += block.eq(Mux(self.wipe, 0, reflected_block))
+        with m.If(takes):
             m.d.sync += [
-                rest.eq((operand << digit)[:_BLOCK]),
-                total.eq(self._step(m, operand[_BLOCK - digit :], key, carried)),
+                key.eq(get_key.data),
+                start.eq(get_sum.data),
+                added.chain.eq(chain),
+                *(getattr(added, n).eq(getattr(taken, n)) for n in item.members if n != "chain"),
             ]
+            with m.If(~taken.power):
+                m.d.sync += [
+                    latest.bit_select(taken.context, 1).eq(chain),
+                    began.bit_select(taken.context, 1).eq(taken.start),
+                ]
 
-        m.d.sync += ended_valid.eq(done)
-        with m.If(done):
-            m.d.sync += ended.eq(item)
+        # The sum that a block is added to may be made just when it is needed, or be made and
+        # perhaps not yet where memory is read: known a cycle before.
+        x, total, before = (Signal(BLOCK, name=name) for name in ("x", "total", "before"))
+        result = Signal(BLOCK, attrs=KEPT)
+        newest: Any = Signal(item)
+        place = Cat(taken.context, chain)
+        in_result, in_total = Signal(), Signal()
         m.d.comb += [
-            put_sum.en.eq(ended_valid | self.wipe),
-            put_sum.addr.eq(Mux(self.wipe, self.sweep, ended.context)),
+            newest.eq(Mux(ends, summed, held)),
+            in_result.eq(lower & (Cat(multiplied.context, multiplied.chain) == place)),
+            in_total.eq(~newest.power & (Cat(newest.context, newest.chain) == place)),
+        ]
+        recent, known = Signal(), Signal()
+        with m.If(takes):
+            m.d.sync += [
+                recent.eq(~first & (in_result | in_total)),
+                known.eq(~first & (in_result | ~in_total)),
+            ]
+        with m.If(adds):
+            m.d.sync += x.eq(
+                block ^ Mux(recent, Mux(known, result, total), start & known.replicate(BLOCK))
+            )
+
+        # Upper half first: each product is `carried * x**64 + half * key`.
+        halves = Mux(splits, x[_DIGIT:], x[:_DIGIT])
+        operand = self._kept(m, "operand", split(m, "x", halves), 1)
+        parts = []
+        for n in range(_DIGITS):
+            word = split(m, f"key_{n}", key.word_select(n, _DIGIT))
+            factors = self._kept(m, f"factor_{n}", word, splits)
+            found = self._kept(m, f"part_{n}", products(m, f"product_{n}", operand, factors), 1)
+            parts.append(gathered(m, f"digit_{n}", found))
+        carried = Signal(BLOCK)
+        whole = parts[0] ^ (parts[1] << _DIGIT) ^ (carried << _DIGIT)
+        top = kept(m, "top", whole[BLOCK : BLOCK + _DIGIT])
+        m.d.comb += result.eq(whole[:BLOCK] ^ folded(top))
+        m.d.sync += carried.eq(Mux(lower, result, 0))
+        with m.If(splits):
+            m.d.sync += multiplied.eq(added)
+        with m.If(lower):
+            m.d.sync += summed.eq(multiplied)
+        with m.If(ends):
+            m.d.sync += [total.eq(result), before.eq(total), held.eq(summed)]
+
+        m.d.comb += [
+            put_sum.en.eq((ended & ~held.power) | self.wipe),
+            put_sum.addr.eq(Mux(self.wipe, self.sweep, Cat(held.context, held.chain))),
             put_sum.data.eq(total),
-            self.busy.eq(active),
-            self.o_valid.eq(ended_valid & ended.last),
-            self.o_context.eq(ended.context),
-            self.o_sum.eq(_reversed(m, "sum", total)),
+            put_key.en.eq((ended & held.power) | self.wipe),
+            put_key.addr.eq(Mux(self.wipe, self.sweep, Cat(held.slot, held.exponent))),
+            put_key.data.eq(total),
+            self.o_valid.eq(ended & held.last),
+            self.o_context.eq(held.context),
+            self.o_sum.eq(reflected(m, "sum", total ^ before)),
+            self.busy.eq(upper | lower),
+            self.idle.eq(~Cat(adds, splits, upper, lower, ends, ended).any()),
         ]
 
         return m
 
-    def _step(self, m: Module, operand: Any, key: Any, carried: Any) -> Any:
-        """Return ``(carried * x**digit + operand * key) mod P``."""
-        digit, digits = self.config.digit, self.config.digits
-        words = [Const(0, digit) for _ in range(digits + 1)]
-        for n in range(digits):
-            product = _product(m, f"product_{n}", operand, key.word_select(n, digit))
-            words[n] = words[n] ^ product[:digit]
-            words[n + 1] = words[n + 1] ^ product[digit:] ^ carried.word_select(n, digit)
-        named = [Signal(digit, name=f"word_{n}") for n in range(digits + 1)]
-        m.d.comb += [signal.eq(word) for signal, word in zip(named, words, strict=True)]
-        # What stands above x**127 comes back seven places up at most, so twice is enough.
-        folded = _folded(m, "fold", named[-1])
-        again = _folded(m, "fold_again", folded[_BLOCK:]) if digit == _BLOCK else Const(0, 1)
-        return (Cat(named[:-1]) ^ folded ^ again)[:_BLOCK]
-
-
-def _folded(m: Module, name: str, top: Any) -> Any:
-    """Return ``top * x**128``, not yet reduced."""
-    folded = Signal(len(top) + _FOLD[-1], name=name)
-    total = Const(0, 1)
-    for place in _FOLD:
-        total = total ^ (top << place)
-    m.d.comb += folded.eq(total)
-    return folded
-
-
-def _product(m: Module, name: str, a: Any, b: Any) -> Any:
-    """Return the product of two polynomials of equal length, twice as long (Karatsuba)."""
-    size = len(a)
-    result = Signal(2 * size, name=name)
-    if size <= _LEAF:
-        total = Const(0, 1)
-        for n in range(size):
-            total = total ^ ((b << n) & a[n].replicate(2 * size))
-        m.d.comb += result.eq(total)
-        return result
-    half = size // 2
-    sums = [Signal(half, name=f"{name}_{side}") for side in ("a", "b")]
-    m.d.comb += [s.eq(v[:half] ^ v[half:]) for s, v in zip(sums, (a, b), strict=True)]
-    low = _product(m, f"{name}l", a[:half], b[:half])
-    high = _product(m, f"{name}h", a[half:], b[half:])
-    middle = _product(m, f"{name}m", *sums)
-    cross = Signal(size, name=f"{name}_cross")
-    m.d.comb += [
-        cross.eq(middle ^ low ^ high),
-        result.eq(Cat(low, high) ^ (cross << half)),
-    ]
-    return result
-
-
-def _reversed(m: Module, name: str, block: Any) -> Any:
-    """Return ``block`` with the bits of each byte reversed, by swaps of whole words."""
-    word: Any = block
-    for distance, mask in ((1, 0x55), (2, 0x33), (4, 0x0F)):
-        lower = int.from_bytes(bytes([mask]) * (_BLOCK // 8), "little")
-        swapped = Signal(_BLOCK, name=f"{name}_by_{distance}")
-        m.d.comb += swapped.eq(((word >> distance) & lower) | ((word & lower) << distance))
-        word = swapped
-    return word
+    @staticmethod
+    def _kept(m: Module, name: str, words: list[Any], enable: Any) -> list[Any]:
+        """Return registers that take ``words`` while ``enable`` is high."""
+        kept = [Signal(len(word), name=f"{name}_{n}") for n, word in enumerate(words)]
+        with m.If(enable):
+            m.d.sync += [to.eq(word) for to, word in zip(kept, words, strict=True)]
+        return kept

@@ -87,7 +87,6 @@ class Lane(wiring.Component):
         wiring.connect(m, mixer.text, tags.text)
         wiring.connect(m, wiring.flipped(self.hash_key), pads.hash_key)
         wiring.connect(m, wiring.flipped(self.round_key), pads.round_key)
-        wiring.connect(m, pads.subkey, tags.subkey)
         wiring.connect(m, wiring.flipped(self.port.job), jobs.i)
         wiring.connect(m, wiring.flipped(self.port.i), mixer.i)
         m.d.comb += [

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ginseng.crypto.aes import Aes, RoundKey
-from ginseng.crypto.ghash import Subkey
 from ginseng.crypto.job import LaneConfig
 
 __all__ = ["PAD_DEPTH", "Pads"]
@@ -36,14 +35,15 @@ class Pads(wiring.Component):
     job: stream.Interface
     #: In: ``{slot}``, whose hash key is to be made, between two jobs.
     hash_key: stream.Interface
-    #: Out: each job as its pads begin to be made, nonce and counter left out.
+    #: Out: each job as its pads begin to be made, nonce and counter left out, and each hash key,
+    #: with ``hashes``.
     order: stream.Interface
 
     def __init__(self, config: LaneConfig) -> None:
         self.config = config
-        members = dict(config.job.members)
-        for name in ("nonce", "counter"):
-            del members[name]
+        members: dict[str, Any] = {"hashes": 1} | dict(config.job.members)
+        for name in ("nonce", "counter", "mask"):
+            members.pop(name, None)
         #: Of an order.
         self.layout = data.StructLayout(members)
         super().__init__(
@@ -54,7 +54,6 @@ class Pads(wiring.Component):
                 ),
                 "order": Out(stream.Signature(self.layout)),
                 "round_key": In(RoundKey(config.aes)),
-                "subkey": Out(Subkey(config.aes.slots)),
                 #: Out: a group of pads, for one cycle.
                 "o_valid": Out(1),
                 "o_pads": Out(128 * config.granules),
@@ -69,7 +68,7 @@ class Pads(wiring.Component):
         m = Module()
 
         granules, block_beats = self.config.granules, self.config.block_beats
-        ciphers = [Aes(self.config.aes, mark=1) for _ in range(granules)]
+        ciphers = [Aes(self.config.aes) for _ in range(granules)]
         for n, cipher in enumerate(ciphers):
             m.submodules[f"aes_{n}"] = cipher
         lead: Any = ciphers[0]
@@ -78,79 +77,69 @@ class Pads(wiring.Component):
         # What the next group is made of: key, nonce, the counter of each granule.
         slot, nonce = Signal(range(self.config.aes.slots)), Signal(96)
         counters = [Signal(32, name=f"counter_{n}") for n in range(granules)]
-        # Whether there is one, and whether it is the pad of a tag or makes a hash key; of a job,
-        # groups that are left, and whether the chunk ends with it.
-        works, masks, hashes, last = Signal(), Signal(), Signal(), Signal()
+        # Whether there is one, and whether it is the pad of a tag; of a job, groups that are left,
+        # and whether the chunk ends with it.
+        works, masks, last = Signal(), Signal(), Signal()
         left = Signal(range(self.config.burst_beats + 1))
-        # The hash key is on its way.
-        waits = Signal()
+        mask = Signal(32, init=MASK_COUNTER)
         # Groups that may yet be begun before one is used.
         room = Signal(range(PAD_DEPTH + 1), init=PAD_DEPTH)
 
-        offers, issues, final, free = Signal(), Signal(), Signal(), Signal()
+        issues, final, begins, free = Signal(), Signal(), Signal(), Signal()
         takes_key, takes_job = Signal(), Signal()
+        order: Any = self.order.payload
         m.d.comb += [
-            offers.eq(works & (hashes | (room != 0))),
-            issues.eq(offers & lead.i.ready),
-            final.eq((left == 1) & ~last | masks),
-            free.eq(~waits & (~works | (issues & final))),
+            issues.eq(works & (room != 0) & lead.i.ready),
+            final.eq(((left == 1) & ~last) | masks),
+            begins.eq(~works | (issues & final)),
+            free.eq(begins & self.order.ready),
             takes_key.eq(free & self.hash_key.valid),
-            takes_job.eq(self.job.valid & self.job.ready),
+            takes_job.eq(free & self.job.valid & ~self.hash_key.valid),
             self.hash_key.ready.eq(free),
-            self.job.ready.eq(free & ~self.hash_key.valid & self.order.ready),
-            self.order.valid.eq(free & ~self.hash_key.valid & self.job.valid),
-            self.o_valid.eq(lead.o_valid & ~lead.o_mark),
+            self.job.ready.eq(free & ~self.hash_key.valid),
+            self.order.valid.eq(begins & (self.hash_key.valid | self.job.valid)),
+            *(
+                getattr(order, name).eq(getattr(job, name))
+                for name in job.shape().members
+                if name in self.layout.members
+            ),
+            self.o_valid.eq(lead.o_valid),
             self.o_pads.eq(Cat(cipher.o_block for cipher in ciphers)),
-            self.subkey.enable.eq(lead.o_valid & lead.o_mark),
-            self.subkey.slot.eq(slot),
-            self.subkey.key.eq(lead.o_block),
             self.busy.eq(lead.busy),
         ]
-        for name in self.layout.members:
-            m.d.comb += getattr(self.order.payload, name).eq(getattr(job, name))
+        with m.If(self.hash_key.valid):
+            m.d.comb += [order.hashes.eq(1), order.slot.eq(self.hash_key.payload.slot)]
         for cipher, counter in zip(ciphers, counters, strict=True):
             # The number that nonce and counter are, its top byte first.
             number = Cat(counter, nonce)
             m.d.comb += [
-                cipher.i.valid.eq(offers),
+                cipher.i.valid.eq(works & (room != 0)),
                 cipher.i.payload.block.eq(Cat(number.word_select(15 - n, 8) for n in range(16))),
                 cipher.i.payload.slot.eq(slot),
-                cipher.i.payload.mark.eq(hashes),
             ]
             for name in self.round_key.signature.members:
                 port: Any = getattr(cipher.round_key, name)
                 m.d.comb += port.eq(getattr(self.round_key, name))
 
         with m.If(issues):
-            m.d.sync += [left.eq(left - 1), works.eq(~(final | hashes)), waits.eq(hashes)]
+            m.d.sync += [left.eq(left - 1), works.eq(~final)]
             m.d.sync += [counter.eq(counter + granules) for counter in counters]
             with m.If((left == 1) & last):
                 m.d.sync += masks.eq(1)
-                m.d.sync += [counter.eq(MASK_COUNTER) for counter in counters]
+                m.d.sync += [counter.eq(mask) for counter in counters]
+        with m.If(takes_job | takes_key):
+            m.d.sync += [works.eq(1), masks.eq(0), slot.eq(order.slot)]
         with m.If(takes_job):
             m.d.sync += [
-                works.eq(1),
-                masks.eq(0),
-                hashes.eq(0),
-                slot.eq(job.slot),
                 nonce.eq(job.nonce),
                 left.eq(job.beats >> exact_log2(block_beats)),
                 last.eq(job.last),
+                *([mask.eq(job.mask)] if self.config.general else []),
+                *(c.eq(job.counter + n - job.first) for n, c in enumerate(counters)),
             ]
-            m.d.sync += [c.eq(job.counter + n - job.first) for n, c in enumerate(counters)]
         with m.If(takes_key):
-            m.d.sync += [
-                works.eq(1),
-                masks.eq(0),
-                hashes.eq(1),
-                slot.eq(self.hash_key.payload.slot),
-                # The hash key is the encryption of zeros (NIST SP 800-38D, §7.1).
-                nonce.eq(0),
-                left.eq(0),
-            ]
-            m.d.sync += [counter.eq(0) for counter in counters]
-        with m.If(self.subkey.enable):
-            m.d.sync += waits.eq(0)
-        m.d.sync += room.eq(room - (issues & ~hashes) + self.used)
+            # The hash key is the encryption of zeros (NIST SP 800-38D, §7.1).
+            m.d.sync += [nonce.eq(0), left.eq(1), last.eq(0), *(c.eq(0) for c in counters)]
+        m.d.sync += room.eq(room - issues + self.used)
 
         return m

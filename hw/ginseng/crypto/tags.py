@@ -6,7 +6,8 @@ from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.crypto.ghash import Ghash, GhashConfig, Subkey
+from ginseng.crypto.aggregate import AggregatedGhash
+from ginseng.crypto.ghash import Ghash
 from ginseng.crypto.job import LaneConfig
 from ginseng.crypto.mixer import TextPort, text_info
 from ginseng.crypto.pads import PAD_DEPTH
@@ -27,14 +28,12 @@ class Tags(wiring.Component):
     """
 
     text: Any
-    subkey: Any
 
     def __init__(self, config: LaneConfig) -> None:
         self.config = config
         super().__init__(
             {
                 "text": In(TextPort(config)),
-                "subkey": In(Subkey(config.aes.slots)),
                 #: Out: the tag of a chunk, for one cycle; byte 0 in bits 7:0.
                 "o_valid": Out(1),
                 "o_tag": Out(128),
@@ -50,9 +49,13 @@ class Tags(wiring.Component):
         m = Module()
 
         config = self.config
-        m.submodules.ghash = ghash = Ghash(
-            GhashConfig(contexts=config.contexts, slots=config.aes.slots)
+        sizes = {"contexts": config.contexts, "slots": config.aes.slots}
+        ghash: Any = (
+            Ghash(**sizes)
+            if config.block_beats > 1
+            else AggregatedGhash(blocks=config.granules, **sizes)
         )
+        m.submodules.ghash = ghash
         head = Signal(range(PAD_DEPTH))
         level = Signal(range(PAD_DEPTH + 1))
         writes, moves = Signal(), Signal()
@@ -88,48 +91,64 @@ class Tags(wiring.Component):
 
         # The chunk's ciphertext is through: next is the block of lengths, and the pad of its tag
         # stands at the head.
-        closes = Signal()
-        group, mask = Cat(parts), Signal(128)
+        closes, takes = Signal(), Signal()
+        group = Cat(parts)
+        # Another chunk's may come while the tag is on its way: the second register waits for it.
+        masks = [Signal(128, name=f"mask_{n}") for n in range(2)]
+        # Whatever the latency is: half of it is after the tag before and before the pad after.
+        moved = Signal(ghash.latency // 2)
+        m.d.sync += moved.eq(Cat(takes & closes, moved))
+        with m.If(moved[-1]):
+            m.d.sync += masks[1].eq(masks[0])
         info: Any = get_info.data
         closed: Any = Signal(info.shape())
-        # No additional data, then bits of ciphertext (§7.1).
+        # Bits of additional data and of ciphertext (§7.1).
         lengths = Signal(128)
-        m.d.comb += lengths.eq(closed.nbytes << 3)
+        m.d.comb += lengths[:64].eq(closed.nbytes << 3)
+        if config.general:
+            m.d.comb += lengths[64:].eq(closed.additional << 3)
+        # A hash key comes once for each of its powers, each time alone.
+        exponent, alone = Signal(range(ghash.powers)), Signal()
         item: Any = ghash.i.payload
         m.d.comb += [
-            ghash.i.valid.eq(level != 0),
-            moves.eq(ghash.i.valid & ghash.i.ready),
+            item.power.eq(info.hashes & ~closes),
+            item.exponent.eq(exponent),
+            ghash.i.valid.eq((level != 0) & (ghash.idle | ~(item.power | alone))),
+            takes.eq(ghash.i.valid & ghash.i.ready),
+            moves.eq(takes & (~item.power | (exponent == ghash.powers - 1))),
             item.last.eq(closes),
         ]
+        with m.If(takes):
+            m.d.sync += [exponent.eq(Mux(moves, 0, exponent + 1)), alone.eq(item.power)]
         with m.If(closes):
             m.d.comb += [
-                item.block.eq(Cat(lengths.word_select(15 - n, 8) for n in range(16))),
+                item.blocks.eq(Cat(lengths.word_select(15 - n, 8) for n in range(16))),
+                item.end.eq(1),
                 item.context.eq(closed.context),
                 item.slot.eq(closed.slot),
             ]
         with m.Else():
             m.d.comb += [
-                item.block.eq(group),
+                item.blocks.eq(group),
+                item.first.eq(info.first),
+                item.end.eq(Mux(info.hashes, 1, info.end)),
                 item.context.eq(info.context),
                 item.slot.eq(info.slot),
-                item.start.eq(info.start),
+                item.start.eq(info.start | info.hashes),
             ]
         with m.If(moves):
-            m.d.sync += closes.eq(~closes & info.last)
+            m.d.sync += closes.eq(~closes & info.last & ~info.hashes)
             with m.If(closes):
-                m.d.sync += mask.eq(group)
+                m.d.sync += masks[0].eq(group[:128])
             with m.Else():
                 m.d.sync += closed.eq(info)
 
         m.d.comb += [
             self.o_valid.eq(ghash.o_valid),
-            self.o_tag.eq(ghash.o_sum ^ mask),
+            self.o_tag.eq(ghash.o_sum ^ masks[1]),
             self.busy.eq(ghash.busy),
             ghash.wipe.eq(self.wipe),
             ghash.sweep.eq(self.sweep),
-            ghash.subkey.enable.eq(self.subkey.enable | self.wipe),
-            ghash.subkey.slot.eq(Mux(self.wipe, self.sweep, self.subkey.slot)),
-            ghash.subkey.key.eq(self.subkey.key),
         ]
 
         return m

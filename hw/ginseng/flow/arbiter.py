@@ -6,7 +6,22 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["RoundRobin"]
+__all__ = ["RoundRobin", "following"]
+
+
+def following(m: Any, last: Any, offers: Any) -> Signal:
+    """Return who of those that offer comes next after ``last``, in turn; anything if none does."""
+    count = len(offers)
+    chosen = Signal(range(count))
+    with m.Switch(last):
+        for served in range(count):
+            with m.Case(served):
+                # The later assignment wins, so the nearest successor comes last.
+                for distance in reversed(range(1, count + 1)):
+                    candidate = (served + distance) % count
+                    with m.If(offers[candidate]):
+                        m.d.comb += chosen.eq(candidate)
+    return chosen
 
 
 class RoundRobin(wiring.Component):
@@ -50,22 +65,14 @@ class RoundRobin(wiring.Component):
 
         #: Who was served last, and who is next.
         last = Signal(range(self.count))
-        chosen = Signal(range(self.count))
+        offers = Cat(port.valid for port in self.i)
+        chosen = following(m, last, offers)
         free = Signal()
 
         m.d.comb += [
             free.eq(self.enable & (~self.o.valid | self.o.ready)),
-            self.taken.eq(free & Cat(port.valid for port in self.i).any()),
+            self.taken.eq(free & offers.any()),
         ]
-
-        with m.Switch(last):
-            for served in range(self.count):
-                with m.Case(served):
-                    # The later assignment wins, so the nearest successor comes last.
-                    for distance in reversed(range(1, self.count + 1)):
-                        candidate = (served + distance) % self.count
-                        with m.If(self.i[candidate].valid):
-                            m.d.comb += chosen.eq(candidate)
 
         item = Signal.like(self.o.p.item)
         with m.Switch(chosen):

@@ -8,17 +8,15 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
 from ginseng.bus.shapes import READERS
+from ginseng.tec.orders import UNIT, Kind, order_layout
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.walk import Kind, order_layout
 
 __all__ = ["Arrivals", "piece_layout", "tags_layout"]
-
-_UNIT = 4
 
 
 def piece_layout(shapes: TecShapes) -> data.StructLayout:
     """A beat of which units ``first`` to before ``end`` are meant, in units of 4 bytes."""
-    units = shapes.config.bus.beat_bytes // _UNIT
+    units = shapes.config.bus.beat_bytes // UNIT
     return data.StructLayout(
         {
             "data": shapes.config.bus.data_bits,
@@ -108,25 +106,33 @@ class Arrivals(wiring.Component):
         m = Module()
 
         order, answer = self.order.p, self.r.p
-        units = self.shapes.config.bus.beat_bytes // _UNIT
+        units = self.shapes.config.bus.beat_bytes // UNIT
         count = Signal.like(order.total)
         last = Signal()
         takes = Signal()
         opens = Signal()
+        # A beat that is two pieces is given twice, while the bus waits.
+        repeats = Signal()
         m.d.comb += [
             opens.eq(order.kind == Kind.DATA),
+            repeats.eq(self.order.valid & order.again & (count == 0)),
             self.lane_beat.p.eq(answer.data),
-            self.lane_beat.valid.eq(self.r.valid & self.order.valid & opens & ~self.stop),
-            self.r.ready.eq(
-                self.stop | ~self.expects | (self.order.valid & (~opens | self.lane_beat.ready))
+            self.lane_beat.valid.eq(
+                self.r.valid & self.order.valid & opens & ~repeats & ~self.stop
             ),
-            takes.eq(self.r.valid & self.r.ready & self.order.valid & ~self.stop),
+            self.r.ready.eq(
+                self.stop
+                | ~self.expects
+                | (self.order.valid & ~repeats & (~opens | self.lane_beat.ready))
+            ),
+            takes.eq(((self.r.valid & self.r.ready & self.order.valid) | repeats) & ~self.stop),
             last.eq(count + 1 == order.total),
             self.order.ready.eq(takes & last),
             self.closes.eq(self.r.valid & self.r.ready & answer.last & self.expects),
             self.fault.eq(
                 self.r.valid
                 & self.r.ready
+                & ~self.stop
                 & (
                     ~self.expects
                     | (answer.response != Response.OKAY)
@@ -159,6 +165,15 @@ class Arrivals(wiring.Component):
         ]
         with m.If(self.wipe):
             m.d.sync += plain.eq(0)
-        m.d.comb += self.piece.data.eq(Mux(opened, self.lane_data, 0) | plain)
+        fresh = Mux(opened, self.lane_data, 0) | plain
+        m.d.comb += self.piece.data.eq(fresh)
+        if units > 2:
+            held, repeated = Signal.like(plain), Signal()
+            m.d.comb += self.piece.data.eq(Mux(repeated, held, fresh))
+            m.d.sync += repeated.eq(repeats)
+            with m.If(self.wipe):
+                m.d.sync += held.eq(0)
+            with m.Elif(self.valid):
+                m.d.sync += held.eq(self.piece.data)
 
         return m

@@ -69,7 +69,7 @@ class Bitmap(wiring.Component):
             }
         )
 
-        self.words: Final = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
+        self.words: Final[Any] = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
 
     @staticmethod
     def transfer_ports(bits: int) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Bitmap(wiring.Component):
         fresh = ~begins.data.bit_select(newest[:select], 1)
         m.d.comb += [
             begins.addr.eq(write.addr),
-            self.begin.ready.eq(~sweeps & ~modifies & ~waiting[-1]),
+            self.begin.ready.eq(~(sweeps | self.clear) & ~modifies & ~waiting[-1]),
             self.waits.eq(waiting[0]),
         ]
         m.d.sync += [

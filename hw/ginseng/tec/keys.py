@@ -116,7 +116,7 @@ class KeySlots(wiring.Component):
         )
 
         #: Blocks that may still be encrypted under each.
-        self.left: Final = memory.MemoryData(
+        self.left: Final[Any] = memory.MemoryData(
             shape=limits.blocks.bit_length(), depth=KEY_SLOTS, init=[]
         )
 
@@ -192,13 +192,12 @@ class KeySlots(wiring.Component):
             self.seal_ok.eq(~rest[-1]),
             account.eq(Mux(asks, self.seal.p.slot, expand.i.p.slot)),
         ]
-        with m.If(wipes | opens):
-            m.d.sync += [balance.eq(0), cost.eq(0)]
-            # SEC: TEC.KEY_SLOT_USE -- the TEC does not encrypt with a static key.
-            with m.If(opens & (own_use != SlotUse.STATIC.value)):
-                m.d.sync += balance.eq(self.limits.blocks)
-        with m.Elif(asks):
+        m.d.sync += [balance.eq(0), cost.eq(0)]
+        with m.If(asks):
             m.d.sync += [balance.eq(read.data), cost.eq(self.seal.p.blocks)]
+        # SEC: TEC.KEY_SLOT_USE -- the TEC does not encrypt with a static key.
+        with m.If(opens & (own_use != SlotUse.STATIC.value)):
+            m.d.sync += balance.eq(self.limits.blocks)
 
         wiping = Signal.like(slot)
         m.d.comb += [

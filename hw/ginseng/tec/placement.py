@@ -104,23 +104,28 @@ class Placement(wiring.Component):
         # end - A.base < A.length. An operand is {A or B} x {base or length} x {data or tags}, and
         # is added or subtracted in the cycle after it was chosen.
         acc, total = Signal(signed(self.width)), Signal(signed(self.width))
-        operand = Signal(self.width)
+        own = Signal(self.width)
+        others = Signal(self.width)
+        of_row = Signal()
         of_tags, of_length, of_other = Signal(), Signal(), Signal()
         subtract, carry = Signal(), Signal()
         below = total[-1]
-        operands = Array(
-            [
-                self.base,
-                self.tag_base,
-                self.length,
-                self.chunks,
-                self.other.base << unit,
-                self.other.tag_base << unit,
-                self.other.length,
-                self.other.chunks,
-            ]
-        )
-        m.d.sync += operand.eq(operands[Cat(of_tags, of_length, of_other)])
+        choice = Cat(of_tags, of_length)
+        m.d.sync += [
+            own.eq(Array([self.base, self.tag_base, self.length, self.chunks])[choice]),
+            others.eq(
+                Array(
+                    [
+                        self.other.base << unit,
+                        self.other.tag_base << unit,
+                        self.other.length,
+                        self.other.chunks,
+                    ]
+                )[choice]
+            ),
+            of_row.eq(of_other),
+        ]
+        operand = Mux(of_row, others, own)
         m.d.comb += [
             # With a bit below, whose carry is the adder's.
             total.eq(

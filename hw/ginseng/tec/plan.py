@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.shapes import MEMORIES, DmaShapes
-from ginseng.flow.arbiter import RoundRobin
+from ginseng.flow.arbiter import following
 from ginseng.isa.config import Memory
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.table import GRANULE, KEY_SLOTS, Domain, Permission
@@ -33,9 +33,9 @@ class PlanFault(enum.Enum, shape=3):
 class Planner(wiring.Component):
     """Checks descriptors, and works out in which chunks their rows are, one after the other.
 
-    A descriptor that moves nothing is taken in one cycle and gives no plan. Any other takes six
-    cycles, two more for each bit of the greater of ``index`` and ``stride_index``, and at least one
-    for each bit of ``rows - 1``. A plan waits until it is taken, and no descriptor is taken then.
+    A descriptor that moves nothing takes three cycles and gives no plan. Any other takes six, two
+    more for each bit of the greater of ``index`` and ``stride_index``, and at least one for each
+    bit of ``rows - 1``. A plan waits until it is taken, and no descriptor is taken then.
 
     An entry that does not exist, is not in place or lacks the permission, a slot without a key, a
     memory type that is not the client's, micro-ops from anywhere but a program, a row that ends
@@ -55,7 +55,7 @@ class Planner(wiring.Component):
     store: stream.Interface
     #: In: whether a client may have one more descriptor in flight, and has room for its plan.
     room: Signal
-    #: Out: whose descriptor was taken in the cycle before.
+    #: Out: whose descriptor is taken in this cycle.
     taken: Signal
     #: Out: whether that one moves nothing: it gives no plan.
     empty: Signal
@@ -96,33 +96,37 @@ class Planner(wiring.Component):
         m = Module()
 
         shapes = self.shapes
-        m.submodules.arbiter = arbiter = RoundRobin(TransferDescriptor, len(Client))
-
-        item, client = arbiter.o.p.item, arbiter.o.p.source
+        # Who is next is chosen a cycle before: with a select that comes late, a multiplexer of five
+        # takes twice the room.
+        client = Signal(Client)
+        grant = Signal(len(Client))
+        arriving, item = (Signal(TransferDescriptor, name=n) for n in ("arriving", "item"))
+        offers = Signal(len(Client))
+        chosen = following(m, client, offers)
+        masked: Any = 0
         for n, port in enumerate(self.i):
-            # Room that the descriptor under way takes shows only after it.
-            offers = port.valid & self.room[n] & ~(arbiter.o.valid & (client == n))
-            m.d.comb += [
-                arbiter.i[n].p.eq(port.p),
-                arbiter.i[n].valid.eq(offers),
-                port.ready.eq(arbiter.i[n].ready),
-            ]
-        m.d.comb += arbiter.enable.eq(~self.stop & ~self.fault)
+            wanted = Value.cast(port.p)
+            masked |= wanted & grant[n].replicate(len(wanted))
+            m.d.comb += offers[n].eq(port.valid & self.room[n])
 
-        # What is asked for, in bytes.
-        known, moves = Signal(), Signal()
-        unit = self._unit(m, client, item.memory, known)
+        m.d.comb += Value.cast(arriving).eq(masked)
+
+        # What is asked for, in bytes. The shift is known a cycle before, as a number of few bits:
+        # one lookup table per bit of each product.
+        moves = Signal()
+        units = DmaShapes(shapes.config.core, shapes.config.bus).log_element
         log_granule = (GRANULE - 1).bit_length()
+        logs = sorted({(INSN_BYTES - 1).bit_length(), *units.values()})
+        new_unit, new_known = self._unit(m, client, arriving.memory, logs)
+        unit, known = Signal.like(new_unit), Signal()
         bits = shapes.position_bits
         offset = item.dram_base[: shapes.tec.offset_bits]
-        units = DmaShapes(shapes.config.core, shapes.config.bus).log_element
-        logs = sorted({log_granule, *units.values()})
         first = Signal(shapes.tec.offset_bits + logs[-1])
         row = Signal(16 + logs[-1])
         stride = Signal(16 + logs[-1])
         with m.Switch(unit):
-            for log in logs:
-                with m.Case(log):
+            for n, log in enumerate(logs):
+                with m.Case(n) if n + 1 < len(logs) else m.Default():
                     m.d.comb += [
                         first.eq(offset << log),
                         row.eq(item.row_elements << log),
@@ -160,6 +164,8 @@ class Planner(wiring.Component):
                 m.d.comb += cause.eq(PlanFault.NO_KEY)
 
         plan = Signal(shapes.plan)
+        # Each register adds; it is loaded by adding to zero, which takes no multiplexer.
+        loads = Signal()
         # Where the last row ends, from the first byte: `row` plus `stride` times (rows - 1).
         span = Signal(bits + 1)
         factor = Signal(bits)
@@ -168,20 +174,22 @@ class Planner(wiring.Component):
         over, lost = Signal(), Signal()
         joins = Signal()
         # First byte and stride by chunks: what is left of each, and the chunk, shifted.
-        granules = bits - log_granule
+        granules = max(bits, shapes.chunk_bits) - log_granule
         rest, step = Signal(granules), Signal(granules)
         divisor = Signal(granules + 1)
         shift = Signal(range(granules + 1))
-        whole = Signal()
-        less = Signal(granules + 1)
-        less_step = Signal(granules + 1)
         fits, fits_step = Signal(), Signal()
-        m.d.comb += [
-            less.eq(rest - divisor),
-            less_step.eq(step - divisor),
-            fits.eq(rest >= divisor),
-            fits_step.eq(step >= divisor),
-        ]
+        divides, fresh = Signal(), Signal()
+        for left, value, fit in ((rest, first, fits), (step, stride, fits_step)):
+            less = Signal(granules + 2)
+            m.d.comb += [
+                less.eq(
+                    left + Mux(loads, (value >> log_granule)[:granules], Cat(~divisor, 1)) + ~loads
+                ),
+                fit.eq(~less[-1]),
+            ]
+            with m.If(loads | (divides & fit)):
+                m.d.sync += left.eq(less)
         end = Signal(bits + 1)
         m.d.comb += end.eq(plan.position + span)
 
@@ -197,33 +205,49 @@ class Planner(wiring.Component):
             m.d.comb += self.read.p.plan[field].eq(Cat(low[:log_granule], high))
             m.d.comb += self.store.p[field].eq(Cat(low[:log_granule], high))
 
+        with m.If(loads | times[0]):
+            m.d.sync += [
+                span.eq(span[:bits] + Mux(loads, row, factor)),
+                over.eq(over | lost | span[bits]),
+            ]
         with m.If(times != 0):
             m.d.sync += [
                 times.eq(times >> 1),
                 factor.eq(factor << 1),
                 lost.eq(lost | factor[-1]),
             ]
-            with m.If(times[0]):
-                m.d.sync += [
-                    span.eq(span[:bits] + factor),
-                    over.eq(over | lost | span[bits]),
-                ]
 
         with m.FSM():
+            with m.State("Choose-Client"):
+                m.d.sync += [
+                    client.eq(chosen),
+                    grant.eq(1 << chosen),
+                    rest.eq(0),
+                    step.eq(0),
+                    span.eq(0),
+                    times.eq(0),
+                ]
+                with m.If(offers.any() & ~self.stop):
+                    m.next = "Take-Descriptor"
+
+            with m.State("Take-Descriptor"):
+                m.d.sync += [item.eq(arriving), unit.eq(new_unit), known.eq(new_known)]
+                m.next = "Check-Descriptor"
+
             with m.State("Check-Descriptor"):
-                with m.If(arbiter.o.valid):
-                    m.d.comb += [
-                        self.taken.eq(1 << client),
-                        self.empty.eq(~moves),
-                    ]
-                    with m.If(cause != PlanFault.NONE):
-                        m.d.sync += [self.fault.eq(1), self.cause.eq(cause)]
-                        m.next = "Stop"
-                    with m.Elif(~moves):
-                        m.d.comb += arbiter.o.ready.eq(1)
-                    with m.Else():
-                        m.next = "Align-Chunk"
-                follows = (item.stride == item.row_elements) | (item.rows == 1)
+                m.d.comb += [
+                    self.taken.eq(grant),
+                    self.empty.eq(~moves),
+                    loads.eq(1),
+                    *(port.ready.eq(grant[n]) for n, port in enumerate(self.i)),
+                ]
+                with m.If(cause != PlanFault.NONE):
+                    m.d.sync += [self.fault.eq(1), self.cause.eq(cause)]
+                    m.next = "Stop"
+                with m.Elif(~moves):
+                    m.next = "Choose-Client"
+                with m.Else():
+                    m.next = "Align-Chunk"
                 m.d.sync += [
                     plan.slot.eq(entry.slot),
                     plan.prefix.eq(
@@ -238,28 +262,30 @@ class Planner(wiring.Component):
                     plan.first_bit.eq(entry.first_bit),
                     plan.measured.eq(entry.measured),
                     plan.position.eq(first),
-                    plan.row_bytes.eq(row),
-                    plan.rows.eq(Mux(follows, 1, item.rows)),
-                    plan.stride.eq(Mux(follows, 0, stride)),
+                    plan.rows.eq(item.rows),
+                    plan.stride.eq(stride),
                     plan.merge.eq(item.stride >= item.row_elements),
                     plan.index.eq(0),
                     plan.stride_index.eq(0),
-                    joins.eq(follows),
-                    span.eq(row),
+                    joins.eq((item.stride == item.row_elements) | (item.rows == 1)),
                     factor.eq(stride),
                     times.eq(item.rows - 1),
-                    over.eq(first[bits:].any()),
-                    lost.eq(0),
-                    rest.eq(first >> log_granule),
-                    step.eq(Mux(follows, 0, stride) >> log_granule),
+                    over.eq(first[bits:].any() | row[bits:].any()),
+                    lost.eq(stride[bits:].any()),
                     divisor.eq(entry.chunk >> log_granule),
                     shift.eq(0),
-                    whole.eq(0),
+                    fresh.eq(1),
                 ]
 
             # The chunk is moved up until it is greater than both, then down again.
             with m.State("Align-Chunk"):
-                with m.If(fits | fits_step):
+                # Rows that follow one another are one, whatever the stride.
+                m.d.sync += fresh.eq(0)
+                with m.If(fresh):
+                    m.d.sync += plan.row_bytes.eq(span)
+                    with m.If(joins):
+                        m.d.sync += [step.eq(0), plan.stride.eq(0), plan.rows.eq(1)]
+                with m.If(fits | (fits_step & ~joins)):
                     m.d.sync += [divisor.eq(divisor << 1), shift.eq(shift + 1)]
                 with m.Elif(shift == 0):
                     m.next = "Compare-End"
@@ -268,16 +294,13 @@ class Planner(wiring.Component):
                     m.next = "Divide"
 
             with m.State("Divide"):
+                m.d.comb += divides.eq(1)
                 m.d.sync += [
                     plan.index.eq(Cat(fits, plan.index)),
                     plan.stride_index.eq(Cat(fits_step, plan.stride_index)),
                     divisor.eq(divisor >> 1),
                     shift.eq(shift - 1),
                 ]
-                with m.If(fits):
-                    m.d.sync += rest.eq(less)
-                with m.If(fits_step):
-                    m.d.sync += step.eq(less_step)
                 with m.If(shift == 0):
                     m.next = "Compare-End"
 
@@ -296,29 +319,29 @@ class Planner(wiring.Component):
                 m.d.comb += [
                     self.read.valid.eq(~stores & ~self.stop),
                     self.store.valid.eq(stores & ~self.stop),
-                    arbiter.o.ready.eq(
-                        (self.read.valid & self.read.ready) | (self.store.valid & self.store.ready)
-                    ),
                 ]
-                with m.If(arbiter.o.ready):
-                    m.next = "Check-Descriptor"
+                with m.If(Mux(stores, self.store.ready, self.read.ready) & ~self.stop):
+                    m.next = "Choose-Client"
 
             with m.State("Stop"):
                 pass
 
         return m
 
-    def _unit(self, m, client, memory, known):
-        """Return log2 of the bytes of an element; ``known`` if the client may name its memory."""
+    def _unit(self, m, client, memory, logs):
+        """Return the place in ``logs`` of log2 of the bytes of an element, and whether it is one.
+
+        It is if the client may name its memory type.
+        """
         log = DmaShapes(self.shapes.config.core, self.shapes.config.bus).log_element
-        unit = Signal(range(max(*log.values(), 4) + 1))
+        unit, known = Signal(range(len(logs))), Signal()
         with m.If(client == Client.FETCH):
-            m.d.comb += [unit.eq((INSN_BYTES - 1).bit_length()), known.eq(1)]
+            m.d.comb += [unit.eq(logs.index((INSN_BYTES - 1).bit_length())), known.eq(1)]
         with m.Else(), m.Switch(memory):
             for one in Memory:
                 with m.Case(one):
-                    m.d.comb += unit.eq(log[one])
+                    m.d.comb += unit.eq(logs.index(log[one]))
                     for owner, memories in MEMORIES.items():
                         with m.If(client == owner):
                             m.d.comb += known.eq(one in memories)
-        return unit
+        return unit, known

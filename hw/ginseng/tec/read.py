@@ -15,10 +15,11 @@ from ginseng.flow.queue import Queue
 from ginseng.isa.transfer import Client
 from ginseng.tec.arrive import Arrivals, piece_layout
 from ginseng.tec.buffer import Buffer
+from ginseng.tec.orders import UNIT, buffer_depth, order_layout
 from ginseng.tec.settle import Settle
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.verify import Verifier
-from ginseng.tec.walk import BUFFER_BEATS, Walker, order_layout
+from ginseng.tec.walk import Walker
 
 __all__ = ["ReadFault", "ReadPath"]
 
@@ -51,8 +52,8 @@ class ReadPath(wiring.Component):
 
     #: In: ``{client, plan}``, of `Planner`.
     plan: stream.Interface
-    #: In: raw plans of the importer: one row of whole chunks from ``base + position`` on, while no
-    #: other client reads. Out: their dense beats.
+    #: In: raw plans of the importer, of ``row_bytes`` bytes from ``base`` on, no more than a chunk
+    #: may have; while no other client reads. Out: their dense beats.
     source: stream.Interface
     source_beat: stream.Interface
     #: In: a descriptor of this client was taken, and whether it moves nothing.
@@ -137,6 +138,7 @@ class ReadPath(wiring.Component):
         m = Module()
 
         shapes, bus = self.shapes, self.shapes.config.bus
+        depth = buffer_depth(shapes)
         m.submodules.walker = walker = Walker(shapes)
         m.submodules.orders = orders = Queue(order_layout(shapes), _ORDERS)
         m.submodules.arrivals = arrivals = Arrivals(shapes)
@@ -189,7 +191,7 @@ class ReadPath(wiring.Component):
         dma = DmaShapes(shapes.config.core, bus)
         for n, client in enumerate(READERS):
             name = client.name.lower()
-            m.submodules[f"{name}_buffer"] = buffer = Buffer(piece_layout(shapes), BUFFER_BEATS)
+            m.submodules[f"{name}_buffer"] = buffer = Buffer(piece_layout(shapes), depth)
             pack = Pack(dma, client)
             m.submodules[f"{name}_pack"] = ResetInserter(self.wipe)(pack)
             m.d.comb += [
@@ -203,14 +205,15 @@ class ReadPath(wiring.Component):
                 pack.i.p.data.eq(buffer.o.p.data),
                 pack.i.p.final.eq(buffer.o.p.final),
                 self.beat[n].p.eq(pack.o.p.data),
-                self.beat[n].valid.eq(pack.o.valid),
-                pack.o.ready.eq(self.beat[n].ready),
+                # SEC: TEC.STICKY_FATAL -- the core gets nothing any more, nor what was offered.
+                self.beat[n].valid.eq(pack.o.valid & ~stop),
+                pack.o.ready.eq(self.beat[n].ready & ~stop),
                 settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last),
                 settle.opened[n].eq(
                     verifier.valid & verifier.verified.final & (verifier.verified.client == n)
                 ),
             ]
-            log_units = (dma.granule(client) // 4 - 1).bit_length()
+            log_units = (dma.granule(client) // UNIT - 1).bit_length()
             if dma.granules(client) == 1:
                 m.d.comb += pack.i.p.end.eq(1)
             else:
@@ -226,10 +229,12 @@ class ReadPath(wiring.Component):
                     m.d.sync += released.eq(verifier.verified.beats)
             if client is Client.WGT:
                 m.d.comb += [
-                    self.beat[n].valid.eq(pack.o.valid & ~imports),
+                    self.beat[n].valid.eq(pack.o.valid & ~imports & ~stop),
                     self.source_beat.p.eq(pack.o.p.data),
-                    self.source_beat.valid.eq(pack.o.valid & imports),
-                    pack.o.ready.eq(Mux(imports, self.source_beat.ready, self.beat[n].ready)),
+                    self.source_beat.valid.eq(pack.o.valid & imports & ~stop),
+                    pack.o.ready.eq(
+                        Mux(imports, self.source_beat.ready, self.beat[n].ready) & ~stop
+                    ),
                     settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last & ~imports),
                 ]
 
@@ -243,10 +248,10 @@ class ReadPath(wiring.Component):
         with m.If((causes != ReadFault.NONE) & ~self.fault):
             m.d.sync += [self.fault.eq(1), self.cause.eq(causes)]
 
-        overwritten = Signal(range(BUFFER_BEATS))
+        overwritten = Signal(range(depth))
         m.d.sync += [
             overwritten.eq(Mux(self.wipe, overwritten + 1, 0)),
-            self.wiped.eq(self.wipe & (self.wiped | (overwritten == BUFFER_BEATS - 1))),
+            self.wiped.eq(self.wipe & (self.wiped | (overwritten == depth - 1))),
         ]
 
         return m

@@ -10,8 +10,8 @@ from ginseng.bus.shapes import READERS
 from ginseng.flow.queue import Queue
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.tec.arrive import tags_layout
+from ginseng.tec.orders import CHUNKS, TAGS, visit_layout
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.walk import CHUNKS, TAGS, visit_layout
 
 __all__ = ["Verifier"]
 
@@ -52,11 +52,11 @@ class Verifier(wiring.Component):
             {
                 "tags_valid": In(1),
                 "tags": In(tags_layout(shapes)),
-                "visit": In(stream.Signature(visit_layout())),
+                "visit": In(stream.Signature(visit_layout(shapes))),
                 "tag_valid": In(1),
                 "tag": In(8 * TAG_BYTES),
                 "valid": Out(1),
-                "verified": Out(visit_layout()),
+                "verified": Out(visit_layout(shapes)),
                 "unverified": Out(data.ArrayLayout(range(CHUNKS + 1), len(READERS))),
                 "stop": In(1),
                 "fault": Out(1),
@@ -66,7 +66,7 @@ class Verifier(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.queue = queue = Queue(visit_layout(), CHUNKS)
+        m.submodules.queue = queue = Queue(visit_layout(self.shapes), CHUNKS)
         wiring.connect(m, wiring.flipped(self.visit), queue.i)
         waiting = queue.o.p
 
@@ -87,7 +87,7 @@ class Verifier(wiring.Component):
             put, get = kept.write_port(), kept.read_port(domain="comb")
             if per_beat > 1:
                 row = Signal(range(TAGS // per_beat))
-                number = Cat(Signal(log_per_beat, init=n), row)
+                number = row * per_beat + n
                 m.d.comb += [
                     row.eq(start + tags.beat),
                     put.en.eq(self.tags_valid & (number >= tags.first) & (number < tags.end)),

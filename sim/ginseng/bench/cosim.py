@@ -38,9 +38,16 @@ _CLEAR_STEP: Final = 64
 
 
 def core_model(
-    core: CoreConfig, bus: BusConfig, *, strict_finish: bool = True, trace: Path | None = None
+    core: CoreConfig,
+    bus: BusConfig,
+    *,
+    strict_finish: bool = True,
+    packed: bool = False,
+    trace: Path | None = None,
 ) -> Model:
     """Return the core alone, with its memory port as pins; the window of ``bus`` is not its own.
+
+    With ``packed``, two products share a multiplier as they do on the chip: slower to simulate.
 
     Raises
     ------
@@ -50,9 +57,9 @@ def core_model(
     """
     known = replace(bus, window_base=0, window_bytes=BusConfig().window_bytes)
     return Model(
-        lambda: Core(core, known, strict_finish=strict_finish),
+        lambda: Core(core, known, strict_finish=strict_finish, packed=packed),
         trace=trace,
-        recipe=f"Core {core} {known} strict_finish={strict_finish}",
+        recipe=f"Core {core} {known} strict_finish={strict_finish} packed={packed}",
     )
 
 

@@ -28,6 +28,8 @@ class RtlDevice(Simulated):
         With ``tec=None``: the protected build does not exist in gates yet.
     memory : MemoryModel
         How DRAM behaves.
+    packed : bool
+        Whether two products share a multiplier, as they do on the chip; slower to simulate.
     trace : Path or None
         Waveform file to write, ``.vcd`` or ``.fst``.
 
@@ -48,7 +50,12 @@ class RtlDevice(Simulated):
     """
 
     def __init__(
-        self, config: SystemConfig, *, memory: MemoryModel = REFERENCE, trace: Path | None = None
+        self,
+        config: SystemConfig,
+        *,
+        memory: MemoryModel = REFERENCE,
+        packed: bool = False,
+        trace: Path | None = None,
     ) -> None:
         if config.tec is not None:
             raise BenchError(
@@ -59,7 +66,9 @@ class RtlDevice(Simulated):
         # Taken up by the host only where it has been written.
         self.dram: Final[NDArray[np.uint8]] = np.zeros(config.bus.window_bytes, np.uint8)
         self._model = Model(
-            lambda: BareSoc(config), trace=trace, recipe=f"BareSoc {config.canonical.decode()}"
+            lambda: BareSoc(config, packed=packed),
+            trace=trace,
+            recipe=f"BareSoc {config.canonical.decode()} packed={packed}",
         )
         self._model.attach_memory(_MEMORY, config.bus, memory, self.dram)
 

@@ -359,8 +359,13 @@ class ProtectedRtlDevice(Simulated):
         self._model.inject(kind, at, value)
 
     def counter(self, name: str) -> int:
-        """Return what a counter of the register map counted in the last run."""
+        """Return what a counter of the register map, or of the lanes, counted in the last run."""
         return self._tec.counter(name)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What every counter counted in the last run."""
+        return {name: self.counter(name) for name in COUNTED}
 
     def read(self, offset: int) -> int:
         """Return the word of the register at byte ``offset``."""

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from ginseng.benchmarks.errors import BenchmarkError, MissingPackageError
 from ginseng.benchmarks.networks import NETWORKS, Network
+from ginseng.benchmarks.protected_run import run_protected
 from ginseng.benchmarks.session_cost import setup_cost
-from ginseng.compiler import CompiledModel, CompilerError, compile_model
-from ginseng.compiler.reference import evaluate
+from ginseng.compiler import CompilerError, compile_model
 from ginseng.driver import DriverError, open_board
 from ginseng.isa.config import BusConfig, BusProtocol, SystemConfig
 from ginseng.program import dumps
-from ginseng.secureos import local_session
 
 __all__ = ["measure", "measure_network"]
 
@@ -129,8 +128,9 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
     peak = _peak_mb()
     progress(f"{network.name}: runs {len(network.samples)} samples")
-    outputs, exact = _run(network, compiled, config)
     program = compiled.program
+    with open_board("model", config=config) as board:
+        outputs, exact = run_protected(board, program, compiled.graph, network.samples)
     macs = sum(layer.macs for layer in program.layers)
     cycles = sum(layer.cycles_protected for layer in program.layers)
     setup = setup_cost(program)
@@ -169,22 +169,6 @@ def _peak_mb() -> float:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(kib) / 1024
-
-
-def _run(
-    network: Network, compiled: CompiledModel, config: SystemConfig
-) -> tuple[NDArray[np.float32], bool]:
-    """Return what the protected device gave, and whether NumPy says the same."""
-    (given,), (result,) = compiled.program.inputs, compiled.program.outputs
-    with (
-        open_board("model", config=config) as board,
-        local_session(board, compiled.program) as session,
-    ):
-        outputs = session.infer(network.samples)
-    assert isinstance(outputs, np.ndarray)  # one output
-    integers = evaluate(compiled.graph, {given.name: given.quantise(network.samples)})
-    expected = result.dequantise(integers[result.name].astype(np.int8))
-    return outputs, bool(np.array_equal(outputs, expected))
 
 
 def _decibels(exact: NDArray[np.float32], got: NDArray[np.float32]) -> float | None:

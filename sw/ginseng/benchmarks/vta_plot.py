@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ginseng.benchmarks.errors import BenchmarkError
+from ginseng.benchmarks.plot import new_figure, save_figure
 from ginseng.benchmarks.vta import CONFIG
 from ginseng.isa.config import SystemConfig
 
@@ -28,20 +28,11 @@ def roofline(
         If Matplotlib is missing, or ``path`` is no PNG.
 
     """
-    if path.suffix != ".png":
-        raise BenchmarkError(f"The roofline is a PNG, {path} has another suffix; name it .png")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import ScalarFormatter
-    except ModuleNotFoundError:
-        raise BenchmarkError(
-            "A roofline is drawn by Matplotlib, which is missing; pip install 'ginseng[plot]'"
-        ) from None
+    figure = new_figure(path, "roofline")
 
     def draw(document: dict[str, Any]) -> None:
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        FigureCanvasAgg(figure)
+        from matplotlib.ticker import ScalarFormatter
+
         axes = figure.add_subplot()
         peak, beat = config.core.macs, config.bus.beat_bytes
         points = [
@@ -78,9 +69,6 @@ def roofline(
             axis.set_minor_formatter(ScalarFormatter())
         axes.legend(loc="lower right")
         axes.grid(which="both", alpha=0.3)
-        try:
-            figure.savefig(path, dpi=150)
-        except OSError as error:
-            raise BenchmarkError(f"{path} cannot be written: {error.strerror}") from None
+        save_figure(figure, path)
 
     return draw

@@ -11,7 +11,6 @@ from ginseng.cli.output import JsonOption, Output
 __all__ = ["application"]
 
 _PLANNED: Final = {
-    "tec": "the tensor encryption core in gates",
     "myelin": "differentially private training",
     "sterling": "the data marketplace",
 }
@@ -95,6 +94,7 @@ def application() -> typer.Typer:
         output.document(document)
 
     app.command("vta")(_vta)
+    app.command("tec")(_tec)
     for name, what in _PLANNED.items():
         _plan(app, name, what)
     return app
@@ -164,6 +164,85 @@ def _counters(output: Output, run: dict[str, Any]) -> None:
         ("counter", *(row["name"] for row in layers)),
         ([name, *(f"{row['counters'][name]:,}" for row in layers)] for name in names),
     )
+
+
+def _tec(
+    as_json: JsonOption = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where the bars go, as PNG (needs ginseng[plot]).")
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option("--layer", help="Only this layer, C2 to C11; repeat it.")
+    ] = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="Only this one: mlp, resnet32, vgg9; repeat it."),
+    ] = None,
+) -> None:
+    """Run layers and networks on gates with the TEC and without: cycles, bytes, the lane."""
+    try:
+        from ginseng.benchmarks.tec import measure
+        from ginseng.benchmarks.tec_plot import overheads
+    except ModuleNotFoundError as error:
+        raise UsageError(f"This needs {error.name}; pip install 'ginseng[rtl,demo]'") from None
+
+    output = Output(as_json)
+    if plot is not None:
+        # Before minutes of simulation, not after.
+        draw = overheads(plot)
+    document = measure(layers=layers or (), networks=networks or (), progress=output.note)
+    for run in document["runs"]:
+        rows = [
+            (
+                row["name"],
+                f"{row['plain']['cycles']:,}",
+                f"{row['protected']['cycles']:,}",
+                _added(row["cycle_ratio"]),
+                f"{row['plain']['bytes']:,}",
+                f"{row['protected']['bytes']:,}",
+                _added(row["byte_ratio"]),
+            )
+            for row in run["rows"]
+        ]
+        columns = ("", "cycles plain", "TEC", "added", "bytes plain", "TEC", "added")
+        output.table(f"With the TEC and without, the {run['memory']} memory", columns, rows)
+        _traffic(output, run)
+        for what in ("cycles", "bytes"):
+            found = run[what]
+            means = ", ".join(
+                f"{name} {_added(found[name])}"
+                for name in ("layers", "networks", "all")
+                if name in found
+            )
+            worst = f"worst {found['worst']['name']} {_added(found['worst']['ratio'])}"
+            output.say(f"{what}, geometric means: {means}; {worst}")
+    if plot is not None:
+        draw(document)
+        output.say(f"wrote {plot}")
+    output.document(document)
+
+
+def _added(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.2f} %"
+
+
+def _traffic(output: Output, run: dict[str, Any]) -> None:
+    """Show what moved behind the TEC, and how busy its lane was."""
+    rows = []
+    for row in run["rows"]:
+        clients = row["clients"].values()
+        shares = {what: sum(c[what] for c in clients) for what in ("named", "over_fetch", "tags")}
+        rows.append(
+            (
+                row["name"],
+                *(f"{c['protected']:,}" for c in clients),
+                *(f"{100 * n / row['protected']['bytes']:.2f} %" for n in shares.values()),
+                *(f"{100 * row['lane'][unit]:.1f} %" for unit in ("aes", "ghash")),
+            )
+        )
+    clients = tuple(run["rows"][0]["clients"])
+    columns = ("", *clients, "named", "over-fetch", "tags", "AES busy", "GHASH busy")
+    output.table(f"Bytes behind the TEC, the {run['memory']} memory", columns, rows)
 
 
 def _plan(app: typer.Typer, name: str, what: str) -> None:

@@ -353,8 +353,8 @@ PROOFS = [
             Bug(
                 name="a burst's address is one beat longer",
                 module=WRITER,
-                old="skid_aw.i.p.length.eq(begun.beats - 1)",
-                new="skid_aw.i.p.length.eq(begun.beats)",
+                old="address.i.p.length.eq(begun.beats - 1)",
+                new="address.i.p.length.eq(begun.beats)",
             ),
             Bug(
                 name="beats are counted on from burst to burst",

@@ -133,6 +133,78 @@ class Retired(Harness):
         ]
 
 
+class Balanced(Harness):
+    """Two queues behind `Dispatch`, as the core wires them: load and compute, a counter each way.
+
+    An instruction starts once its tokens are there, pops them, and is handed to `Retire`.
+    """
+
+    DEPTH = 2
+
+    def build(self, m: Module) -> None:
+        m.submodules.dispatch = dispatch = Dispatch()
+        self.feed(m, dispatch.i, "i")
+        self.drain(m, dispatch.o_store, "store")
+        counters = [TokenCounter(), TokenCounter()]
+        retires = [Retire(1, self.DEPTH), Retire(1, self.DEPTH)]
+        m.submodules.forward, m.submodules.back = counters
+        m.submodules.load, m.submodules.compute = retires
+        sides = (
+            (dispatch.o_load, "pop_next", "push_next", counters[1], counters[0], retires[0]),
+            (dispatch.o_compute, "pop_prev", "push_prev", counters[0], counters[1], retires[1]),
+        )
+        for n, (queue, pop, push, source, sink, retire) in enumerate(sides):
+            insn = data.View(MemInsn, queue.payload)
+            pops, pushes, started = Signal(), Signal(), Signal()
+            # The store queue's tokens are not part of this.
+            m.d.comb += [
+                pops.eq(insn[pop]),
+                pushes.eq(insn[push]),
+                retire.i.valid.eq(queue.valid & (~pops | source.available)),
+                retire.i.p.waits.eq(1),
+                getattr(retire.i.p, push).eq(pushes),
+                queue.ready.eq(retire.i.ready & (~pops | source.available)),
+                started.eq(queue.valid & queue.ready),
+                source.pop.eq(started & pops),
+                sink.push.eq(retire.push_next if n == 0 else retire.push_prev),
+                retire.event.eq(self.free(f"event_{n}")),
+                retire.halt.eq(self.free(f"halt_{n}")),
+            ]
+            # Instructions under way that will push, by what is dispatched and what retires.
+            owing = [Signal(name=f"owing_{n}_{k}") for k in range(self.DEPTH + 1)]
+            inside = Signal(range(self.DEPTH + 1), name=f"inside_{n}")
+            waiting = Signal(range(self.DEPTH + 1), name=f"waiting_{n}")
+            event = retire.event[0]
+            for k, held in enumerate(owing[:-1]):
+                with m.If(started & (inside - retire.retired == k)):
+                    m.d.sync += held.eq(pushes)
+                with m.Elif(retire.retired):
+                    m.d.sync += held.eq(owing[k + 1])
+            m.d.sync += [
+                inside.eq(inside + started - retire.retired),
+                waiting.eq(waiting + started - event),
+            ]
+            m.d.comb += [
+                Assume(~event | (waiting != 0)),
+                # What starts here is what is dispatched.
+                Assert(started == (dispatch.i.valid & dispatch.i.ready & queue.valid)),
+            ]
+            # Pushed and not popped, never below nothing, is what the counter says.
+            pushed = retire.retired & owing[0]
+            there = Signal(4, name=f"there_{n}")
+            gone = sides[1 - n][3].pop
+            m.d.sync += there.eq(there + pushed - gone)
+            m.d.comb += [
+                Assume(there < 12),
+                Assert(sink.push == pushed),
+                Assert(sink.available == (there != 0)),
+                Assert(~gone | (there != 0)),
+                Assert(~sink.fault),
+                Assert(inside <= self.DEPTH),
+                Cover(gone & pushed),
+            ]
+
+
 TOKENS, DISPATCH, RETIRE = "ginseng.vta.tokens", "ginseng.vta.dispatch", "ginseng.vta.retire"
 
 PROOFS = [
@@ -255,5 +327,40 @@ PROOFS = [
             ),
         ),
         quick=True,
+    ),
+    Proof(
+        name="tokens-balance",
+        claim="Tokens pushed are those popped and those in the counters, from dispatch to "
+        "retirement: each instruction dispatched pops its own and pushes its own, once",
+        harness=Balanced,
+        configuration="load and compute queues, 2 instructions under way in each, one kind of "
+        "event, fewer than 12 tokens in a counter",
+        generalises="store and compute are wired in the same way; `tokens-limit` has the limit",
+        assumptions=(
+            "the producer holds an offer until it is taken",
+            "an event belongs to an instruction under way",
+            "queues start an instruction once its tokens are there, and pop them then",
+        ),
+        depth=14,
+        bugs=(
+            Bug(
+                name="a push is lost while a token is popped",
+                module=TOKENS,
+                old="with m.Elif(self.pop & ~self.push):",
+                new="with m.Elif(self.pop):",
+            ),
+            Bug(
+                name="tokens are pushed again while halted",
+                module=RETIRE,
+                old="self.push_next.eq(self.retired & head.push_next)",
+                new="self.push_next.eq(queue.o.valid & met & head.push_next)",
+            ),
+            Bug(
+                name="an instruction is dispatched twice",
+                module=DISPATCH,
+                old="self.i.ready.eq(outputs[queue].ready & ~self.fault)",
+                new="self.i.ready.eq(0)",
+            ),
+        ),
     ),
 ]

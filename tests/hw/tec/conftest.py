@@ -7,8 +7,9 @@ import pytest
 from ginseng.bench.model import Model
 from ginseng.isa.codec import Codec
 from ginseng.isa.mailbox import Refusal, State
-from ginseng.tec.control import Control, ControlCommand
-from ginseng.tec.keys import Limits
+from ginseng.tec.bitmap import Bitmap
+from ginseng.tec.control import Control, ControlCommand, ImportPort
+from ginseng.tec.keys import KeySlots, Limits
 from ginseng.tec.shapes import TecShapes
 
 #: Cycles that nothing takes.
@@ -20,7 +21,7 @@ class Gates:
 
     def __init__(self, config, **limits):
         shapes = TecShapes(config)
-        ports = Control(shapes).signature.members
+        ports = Bitmap.transfer_ports(config.tec.bitmap_bits) | KeySlots.transfer_ports(shapes)
         self.codecs = {
             "command": Codec(ControlCommand),
             "entry": Codec(shapes.entry, "entry"),
@@ -29,7 +30,7 @@ class Gates:
                 for name in ("test", "begin", "seal")
             },
         }
-        self.importing = list(ports["importing"].signature.members)
+        self.importing = list(ImportPort(shapes).members)
         make = partial(Control, shapes, Limits(**limits))
         self.model = Model(make, recipe=f"{Control.__module__} {config!r} {limits!r}")
         self.reset()

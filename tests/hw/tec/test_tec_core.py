@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from amaranth import Shape
 
 from ginseng.bench.harness import FlatAxi
 from ginseng.bench.memory import MemoryModel
 from ginseng.bench.model import Model
 from ginseng.bench.protected import GatesTec
-from ginseng.bus.port import StoreDescriptor
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec as GoldenTec
@@ -23,7 +23,7 @@ from ginseng.tec.core import Tec
 WINDOW = 1 << 18
 LONG = 200_000
 READ = Codec(TransferDescriptor)
-STORE = Codec(StoreDescriptor)
+_TRANSFER_BITS = Shape.cast(TransferDescriptor).width
 LOADS = {
     Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
     Client.INP: (Memory.INP,),
@@ -150,8 +150,7 @@ class Pair:
         columns = data.nbytes // element
         transfer = Transfer(Memory.OUT, self.base(handle, at // element), 1, columns, columns)
         self.golden.write(transfer, data, 0)
-        word = STORE.pack(sample=0) if False else self.descriptor(transfer, write=1)
-        self.ports[Client.STORE].feed([word])
+        self.ports[Client.STORE].feed([self.descriptor(transfer, write=1)])
         step = self.config.bus.beat_bytes
         raw = data.tobytes() + bytes(-data.nbytes % step)
         self.data.feed(
@@ -168,9 +167,8 @@ class Pair:
             stride=transfer.stride,
         )
         word = int.from_bytes(raw, "little")
-        # The sample stands above the transfer; no load is under way.
-        issued = self.model.get("memory__issued")
-        return word | issued << 84 if write else word
+        # The sample stands above the transfer: no load is under way, none has to be waited for.
+        return word | self.model.get("memory__issued") << _TRANSFER_BITS if write else word
 
     def load(self, client):
         """Draw a load of ``client``; return it with what the golden TEC reads."""
@@ -217,9 +215,7 @@ def test_a_session_is_that_of_the_golden_tec_byte_for_byte(memory, seed, protoco
     pair.run_until(lambda: all(pair.done[c].count == len(wanted[c]) for c in wanted))
     step = pair.config.bus.beat_bytes
     for client, parts in wanted.items():
-        beats = b"".join(
-            beat.to_bytes(step, "little") for beat in pair.beats[client].take()[0]
-        )
+        beats = b"".join(beat.to_bytes(step, "little") for beat in pair.beats[client].take()[0])
         at = 0
         for part in parts:
             assert beats[at : at + len(part)] == part, client

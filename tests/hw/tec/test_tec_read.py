@@ -6,25 +6,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from amaranth import Elaboratable, Module
+from amaranth import Elaboratable, Module, Value
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ginseng.bench.axi import AxiMemory
-from ginseng.bus.axi import AxiSignature
+from ginseng.bus.axi import AxiSignature, Response
 from ginseng.bus.shapes import READERS
 from ginseng.golden.dram import Dram
-from ginseng.golden.port import Transfer
+from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig, Memory, SystemConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.isa.transfer import Client
-from ginseng.tec.plan import Planner
-from ginseng.tec.read import ReadPath
+from ginseng.tec.arrive import Arrivals
+from ginseng.tec.orders import Kind
+from ginseng.tec.plan import PlanFault, Planner
+from ginseng.tec.read import ReadFault, ReadPath
 from ginseng.tec.shapes import TecShapes
 
 WINDOW = 1 << 16
@@ -70,7 +72,7 @@ class Tensor:
         same = ("domain", "permissions", "measured", "base", "tag_base", "length", "chunk")
         return {name: row[name] for name in same} | {
             "valid": 1,
-            "placed": 1,
+            "placed": row.get("placed", 1),
             "slot": 0 if self.imported else row["slot"],
             "chunks": self.chunks,
             "version": self.version,
@@ -81,7 +83,9 @@ class Tensor:
 class Scene:
     """A golden session in a run: random tensors, all sealed, the scratch one written in part."""
 
-    def __init__(self, config, seed, *, chunks=(16, 48, 64, 208, 512, 1040), longest=5000):
+    def __init__(
+        self, config, seed, *, chunks=(16, 48, 64, 208, 512, 1040), shortest=0, longest=5000
+    ):
         rng = random.Random(seed)
         self.config = config
         self.dram = Dram(0, config.bus.window_bytes)
@@ -96,7 +100,7 @@ class Scene:
             row = dict(zip(names, kind, strict=True))
             limit = min(512, max(chunks)) if name == "program" else max(chunks)
             row["chunk"] = rng.choice([c for c in chunks if c <= limit])
-            row["length"] = 16 * rng.randrange(limit // 16 + 1, longest // 16)
+            row["length"] = 16 * rng.randrange(max(limit, shortest) // 16 + 1, longest // 16)
             row["base"] = at
             at += -(-row["length"] // 128) * 128
             row["tag_base"] = at
@@ -305,10 +309,12 @@ class Bench:
         self.readable = set(scene.readable)
         self.beats = {client: [] for client in READERS}
         self.done = dict.fromkeys(READERS, 0)
-        self.asked = []
+        self.asked, self.bursts = [], []
         self.now = 0
         #: Cycle in which descriptors were offered first, addresses, beats.
         self.first = {}
+        #: Which descriptors wait for what; more processes.
+        self.hold, self.extra = {}, []
 
     def pause(self):
         return self.rng.random() < self.stall
@@ -330,12 +336,22 @@ class Bench:
             ctx.set(path.test_valid, bit is not None)
             ctx.set(path.test_readable, bit in self.readable)
 
+    async def addresses(self, ctx):
+        port = self.dut.axi.ar
+        while True:
+            _, _, valid, ready, burst = await ctx.tick().sample(
+                port.valid, port.ready, port.payload
+            )
+            if valid and ready:
+                assert burst.id == 0
+                self.bursts.append((burst.address, burst.length + 1))
+
     def offer(self, client, transfers):
         port = self.dut.planner.i[client]
 
         async def process(ctx):
-            for transfer in transfers:
-                while self.pause():
+            for n, transfer in enumerate(transfers):
+                while self.pause() or (n in self.hold and not self.hold[n]()):
                     await ctx.tick()
                 self.first.setdefault(client, self.now)
                 fields = ("memory", "dram_base", "rows", "row_elements", "stride")
@@ -371,7 +387,7 @@ class Bench:
                 self.asked.append((self.now, Client(asked.client), asked.beats))
             self.now += 1
 
-    def run(self, reads, *, deaf=(), cycles=30_000, after=30):
+    def run(self, reads, *, deaf=(), cycles=30_000, after=30, offers=True):
         """Do all reads; return once all that should have completed did, or time is over."""
         dut = self.dut
         wanted = {client: len(items) for client, items in reads.items() if client not in deaf}
@@ -382,8 +398,8 @@ class Bench:
         for process in (
             *self.axi.processes,
             *(lane.take_jobs, lane.open_beats, lane.give_tags),
-            *(self.bitmap, self.count),
-            *(self.offer(client, items) for client, items in reads.items()),
+            *(self.bitmap, self.count, self.addresses, *self.extra),
+            *(self.offer(client, items) for client, items in reads.items() if offers),
             *(self.take(n) for n, client in enumerate(READERS) if client not in deaf),
         ):
             sim.add_testbench(process, background=True)
@@ -437,16 +453,445 @@ def config_of(protocol=BusProtocol.AXI3, bits=64, core=None):
     return SystemConfig(core=core or CoreConfig(), bus=bus)
 
 
-@pytest.mark.parametrize("stall", [0, 0.3])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_every_client_gets_what_the_golden_tec_gives(stall, seed):
-    scene = Scene(config_of(), seed)
+def planned(scene, descriptors):
+    """Give descriptors, one after the other, to a planner; return its plans and its fault."""
+    dut = Planner(TecShapes(scene.config))
+    entries = {t.handle: t.entry() for t in scene.tensors.values()}
+    plans = []
+
+    async def table(ctx):
+        async for (handle,) in ctx.changed(dut.lookup.handle):
+            ctx.set(dut.lookup.entry, entries.get(handle, {"valid": 0}))
+
+    async def process(ctx):
+        ctx.set(dut.loaded, 0b111)
+        ctx.set(dut.running, 1)
+        ctx.set(dut.room, 0b11111)
+        for client, transfer in descriptors:
+            port = dut.i[client]
+            fields = ("memory", "dram_base", "rows", "row_elements", "stride")
+            for name in fields:
+                ctx.set(Value.cast(getattr(port.payload, name)), int(getattr(transfer, name)))
+            ctx.set(port.valid, 1)
+            while not ctx.get(port.ready):
+                await ctx.tick()
+            assert ctx.get(dut.taken) == 1 << client
+            empty = ctx.get(dut.empty)
+            await ctx.tick()
+            ctx.set(port.valid, 0)
+            ctx.set(dut.read.ready, 1)
+            ctx.set(dut.store.ready, 1)
+            for _ in range(100):
+                one = dut.store if client == Client.STORE else dut.read
+                if ctx.get(one.valid) or ctx.get(dut.fault):
+                    break
+                if empty:
+                    break
+                await ctx.tick()
+            else:
+                raise AssertionError("no plan")
+            if ctx.get(dut.fault):
+                plans.append(PlanFault(ctx.get(dut.cause)))
+                return
+            plan = ctx.get(dut.store.payload)
+            plans.append(
+                {k: plan[k] for k in dut.shapes.plan.members} if ctx.get(one.valid) else None
+            )
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_process(table)
+    sim.add_testbench(process)
+    sim.run()
+    return plans
+
+
+def test_plans_say_where_the_rows_are():
+    scene = Scene(config_of(), 5)
+    rng = random.Random(5)
+    given = [(c, scene.draw(c, rng)) for c in READERS for _ in range(40)]
+    for (client, transfer), plan in zip(given, planned(scene, given), strict=True):
+        if not transfer.rows or not transfer.row_elements:
+            assert plan is None
+            continue
+        tensor = list(scene.tensors.values())[transfer.dram_base >> OFFSET_BITS]
+        unit = 16 if client is Client.FETCH else scene.config.core.element_bytes(transfer.memory)
+        position = (transfer.dram_base & (1 << OFFSET_BITS) - 1) * unit
+        assert isinstance(plan, dict), (client, transfer, plan, tensor)
+        chunk = tensor.row["chunk"]
+        one = transfer.rows == 1 or transfer.stride == transfer.row_elements
+        stride = 0 if one else transfer.stride * unit
+        rows = 1 if one else transfer.rows
+        assert plan["position"] == position
+        assert (plan["index"], plan["within"]) == divmod(position, chunk)
+        assert (plan["stride_index"], plan["stride_within"]) == divmod(stride, chunk)
+        assert (plan["rows"], plan["stride"]) == (rows, stride)
+        assert plan["row_bytes"] * rows == transfer.rows * transfer.row_elements * unit
+        assert plan["merge"] == (transfer.stride >= transfer.row_elements)
+        assert plan["tracked"] == (tensor.row["domain"] == Domain.SCRATCH)
+        entry = tensor.entry()
+        for name in ("slot", "base", "tag_base", "length", "chunk", "chunks"):
+            assert plan[name] == entry[name]
+        nonce = chunk_nonce(tensor.row["domain"], tensor.handle, tensor.version, 0)
+        assert plan["prefix"] == int.from_bytes(nonce, "big") >> 32
+
+
+@pytest.mark.parametrize(
+    ("protocol", "bits", "stall", "seed"),
+    [
+        (BusProtocol.AXI3, 64, 0, 1),
+        (BusProtocol.AXI3, 64, 0.3, 3),
+        (BusProtocol.AXI4, 64, 0.1, 2),
+        (BusProtocol.AXI4, 512, 0, 4),
+        (BusProtocol.AXI4, 512, 0.3, 5),
+        (BusProtocol.AXI3, 128, 0.2, 6),
+    ],
+)
+def test_every_client_gets_what_the_golden_tec_gives(protocol, bits, stall, seed):
+    scene = Scene(config_of(protocol, bits), seed)
     bench = Bench(scene, stall=stall, latency=20, seed=seed)
     rng = random.Random(seed)
-    reads = {c: [scene.draw(c, rng) for _ in range(8)] for c in READERS}
+    reads = {c: [scene.draw(c, rng, longest=300) for _ in range(5)] for c in READERS}
     result = bench.run(reads)
     assert not result["fault"], result
-    assert bench.done == dict.fromkeys(READERS, 8)
+    assert bench.done == dict.fromkeys(READERS, 5)
     bench.check(reads)
-    assert result["issued"] == result["verified"] == 24
+    assert result["issued"] == result["verified"] == 15
     assert result["idle"]
+
+
+@pytest.mark.parametrize(("columns", "stride"), [(1, 2), (3, 4), (2, 7), (17, 18), (40, 41)])
+def test_rows_that_share_a_beat_are_all_given(columns, stride):
+    scene = Scene(config_of(BusProtocol.AXI4, 512), 11, chunks=(208, 1040), shortest=2000)
+    bench = Bench(scene, latency=5, stall=0.1)
+    rows = 400 // stride
+    uops = Transfer(Memory.UOP, 1 << OFFSET_BITS | 7, rows, columns, stride)
+    inputs = Transfer(Memory.INP, 4 << OFFSET_BITS | 1, 40, 1, 2)
+    reads = {Client.COMPUTE: [uops, uops], Client.INP: [inputs]}
+    result = bench.run(reads)
+    assert not result["fault"]
+    bench.check(reads)
+
+
+def cut(address, nbytes, bus):
+    """Cut bytes into bursts: address and beats of each."""
+    at = address // bus.beat_bytes * bus.beat_bytes
+    end = -(-(address + nbytes) // bus.beat_bytes) * bus.beat_bytes
+    while at < end:
+        stop = min(end, at + bus.burst_bytes, (at // 4096 + 1) * 4096)
+        yield at, (stop - at) // bus.beat_bytes
+        at = stop
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "stride", "visits"),
+    [
+        # Rows in one chunk share its fetch, whatever is between them.
+        (5, 2, 5, [0, 1, 2]),
+        (2, 3, 22, [0, 2, 3]),
+        # Rows that overlap fetch theirs anew.
+        (3, 6, 5, [0, 0, 1, 1, 2]),
+        (2, 30, 0, [0, 1, 2, 3] * 2),
+        (1, 30, 7, [0, 1, 2, 3]),
+    ],
+)
+def test_a_chunk_is_fetched_whole_and_once_unless_rows_overlap(rows, columns, stride, visits):
+    scene = Scene(config_of(), 4, chunks=(144,))
+    row = scene.tensors["input"].row
+    bench = Bench(scene, latency=5)
+    transfer = Transfer(Memory.INP, 4 << OFFSET_BITS | 3, rows, columns, stride)
+    result = bench.run({Client.INP: [transfer]})
+    assert not result["fault"]
+    bench.check({Client.INP: [transfer]})
+    data = [b for b in bench.bursts if b[0] < row["tag_base"]]
+    spans = [(row["base"] + 144 * n, min(144, row["length"] - 144 * n)) for n in visits]
+    assert data == [burst for at, size in spans for burst in cut(at, size, bench.bus)]
+    assert sum(beats for _, _, beats in bench.asked) == sum(beats for _, beats in bench.bursts)
+
+
+def test_tags_come_in_groups_and_stay_for_the_next_descriptor():
+    scene = Scene(config_of(), 4, chunks=(16,), longest=700)
+    row = scene.tensors["input"].row
+    bench = Bench(scene, latency=5)
+    base = 4 << OFFSET_BITS
+    reads = [Transfer(Memory.INP, base | at, 1, 3, 3) for at in (0, 3, 6, 9, 2)]
+    result = bench.run({Client.INP: reads})
+    assert not result["fault"]
+    bench.check({Client.INP: reads})
+    tags = [b for b in bench.bursts if b[0] >= row["tag_base"]]
+    # Chunks 0 to 7, 8 to 15, and 2 to 7 again.
+    assert tags == [(row["tag_base"] + 16 * at, beats) for at, beats in ((0, 16), (8, 16), (2, 12))]
+
+
+@pytest.mark.sec("TEC.WRITTEN_BITMAP")
+def test_a_tag_counts_only_if_its_chunk_was_readable_when_it_was_asked_for():
+    scene = Scene(config_of(), 6, chunks=(64,), longest=2000)
+    tensor = scene.tensors["scratch"]
+    bench = Bench(scene, latency=5)
+    bench.readable = {tensor.first_bit + n for n in (0, 1, 4)}
+    base = tensor.handle << OFFSET_BITS
+    reads = [Transfer(Memory.INP, base, 1, 8, 8)]
+    late = [*reads, Transfer(Memory.INP, base | 8, 1, 4, 4)]
+
+    async def write_third(ctx):
+        while bench.done[Client.INP] < 1:
+            await ctx.tick()
+        bench.readable.add(tensor.first_bit + 2)
+
+    bench.extra = [write_third]
+    bench.hold = {1: lambda: tensor.first_bit + 2 in bench.readable}
+    result = bench.run({Client.INP: late})
+    assert not result["fault"]
+    at = tensor.row["tag_base"]
+    assert [b for b in bench.bursts if b[0] >= at] == [(at, 4), (at + 32, 2)]
+    bench.check({Client.INP: late})
+
+
+@pytest.mark.sec("TEC.WRITTEN_BITMAP")
+def test_a_chunk_that_was_not_written_is_a_fault_before_its_address():
+    scene = Scene(config_of(), 6, chunks=(64,), longest=2000)
+    bench = Bench(scene, latency=5)
+    tensor = scene.tensors["scratch"]
+    bench.readable = {tensor.first_bit}
+    base = tensor.handle << OFFSET_BITS
+    result = bench.run({Client.INP: [Transfer(Memory.INP, base | 2, 1, 8, 8)]})
+    assert result["causes"] == (PlanFault.NONE, ReadFault.UNWRITTEN)
+    assert bench.done[Client.INP] == 0
+    row = tensor.row
+    assert all(a < row["base"] + 64 or a >= row["tag_base"] for a, _ in bench.bursts)
+    assert result["idle"]
+
+
+TAMPERED = {Client.FETCH: "program", Client.COMPUTE: "bias", Client.INP: "input",
+            Client.WGT: "weights"}  # fmt: skip
+
+
+@pytest.mark.sec("TEC.VERIFY_BEFORE_USE")
+@pytest.mark.sec("TEC.FETCH_VERIFIED")
+@pytest.mark.sec("TEC.STORE_BARRIER")
+@pytest.mark.sec("TEC.STICKY_FATAL")
+@pytest.mark.parametrize("where", ["data", "tag"])
+@pytest.mark.parametrize("client", TAMPERED)
+def test_a_flipped_bit_is_a_fault_and_nothing_completes_after_it(client, where):
+    scene = Scene(config_of(), 7, chunks=(256,), shortest=1536, longest=2500)
+    tensor = scene.tensors[TAMPERED[client]]
+    bench = Bench(scene, latency=5, stall=0.1)
+    memory = {Client.COMPUTE: Memory.ACC, Client.WGT: Memory.WGT}.get(client, Memory.INP)
+    unit = 16 if client is Client.FETCH else scene.config.core.element_bytes(memory)
+    count = 256 // unit
+    base = tensor.handle << OFFSET_BITS
+    # One chunk each; the third one does not verify, not even for the client who takes its data.
+    reads = [Transfer(memory, base | n * count, 1, count, count) for n in range(6)]
+    at = tensor.row["base"] + 2 * 256 + 9 if where == "data" else tensor.row["tag_base"] + 2 * 16
+    bench.memory[at] ^= 4
+    result = bench.run({client: reads})
+    assert result["causes"] == (PlanFault.NONE, ReadFault.TAG)
+    assert bench.done[client] == 2
+    if client is Client.FETCH:
+        assert len(bench.beats[client]) == 2 * 256 // 8
+    else:
+        assert result["verified"] == 2
+        assert result["issued"] > 2
+    assert len(bench.beats[client]) == result["beats"][client]
+    assert result["idle"]
+
+
+BROKEN = {
+    "slave error": ({0x100: Response.SLVERR}, False),
+    "decode error": ({0x80: Response.DECERR}, False),
+    "exclusive": ({0x80: Response.EXOKAY}, False),
+    "early last": ({}, True),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_wrong_answer_of_memory_is_a_fault(name):
+    scene = Scene(config_of(), 7, chunks=(512,))
+    failing, premature = BROKEN[name]
+    bench = Bench(scene)
+    base = scene.tensors["program"].row["base"]
+    bench.axi.failing = {base + at: response for at, response in failing.items()}
+    bench.axi.premature = premature
+    result = bench.run({Client.FETCH: [Transfer(Memory.UOP, 0, 1, 32, 32)] * 2}, cycles=600)
+    assert result["causes"] == (PlanFault.NONE, ReadFault.BUS)
+    assert bench.done[Client.FETCH] == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "answers"),
+    [
+        ({"total": 2, "drop": 2, "ends": 1}, [{"last": 0}, {"last": 1, "id": 1}]),
+        ({"total": 2, "drop": 2, "ends": 1}, [{"last": 1}]),
+        ({"total": 2, "drop": 2, "ends": 1}, [{"last": 0}, {"last": 0}]),
+        ({"total": 2, "drop": 2, "ends": 0}, [{"last": 0}, {"last": 1}]),
+        (None, [{"last": 1}]),
+    ],
+    ids=["identifier", "early last", "late last", "last in a burst", "nobody asked"],
+)
+def test_what_does_not_fit_the_order_of_asking_is_a_fault(order, answers):
+    dut = Arrivals(TecShapes(config_of()))
+    seen = []
+
+    async def process(ctx):
+        ctx.set(dut.expects, order is not None)
+        ctx.set(dut.order.valid, order is not None)
+        ctx.set(dut.order.payload, {**(order or {}), "kind": Kind.RAW})
+        for answer in answers:
+            ctx.set(dut.r.payload, {**answer, "response": Response.OKAY})
+            ctx.set(dut.r.valid, 1)
+            assert ctx.get(dut.r.ready)
+            seen.append(ctx.get(dut.fault))
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(process)
+    sim.run()
+    assert seen == [0] * (len(answers) - 1) + [1]
+
+
+def test_a_client_that_takes_nothing_holds_nobody_up():
+    scene = Scene(config_of(), 8, chunks=(512,), shortest=5120, longest=6000)
+    bench = Bench(scene, latency=10)
+    rng = random.Random(8)
+    reads = {c: [scene.draw(c, rng, longest=200) for _ in range(3)] for c in READERS}
+    full = Transfer(Memory.WGT, 3 << OFFSET_BITS, 1, 20, 20)
+    reads[Client.WGT] = [full] * 4
+    result = bench.run(reads, deaf=(Client.WGT,))
+    assert not result["fault"]
+    assert all(bench.done[c] == 3 for c in READERS if c is not Client.WGT)
+    bench.check({c: reads[c] for c in READERS if c is not Client.WGT})
+
+
+ILLEGAL = {
+    "no such row": (Client.INP, Transfer(Memory.INP, 9 << 26, 1, 1, 1), PlanFault.HANDLE),
+    "not in place": (Client.INP, Transfer(Memory.INP, 8 << 26, 1, 1, 1), PlanFault.HANDLE),
+    "no R": (Client.INP, Transfer(Memory.INP, 6 << 26, 1, 1, 1), PlanFault.PERMISSION),
+    "no W": (Client.STORE, Transfer(Memory.OUT, 4 << 26, 1, 1, 1), PlanFault.PERMISSION),
+    "no X": (Client.FETCH, Transfer(Memory.UOP, 1 << 26, 1, 1, 1), PlanFault.PERMISSION),
+    "micro-ops": (Client.COMPUTE, Transfer(Memory.UOP, 4 << 26, 1, 1, 1), PlanFault.UOP_DOMAIN),
+    "memory": (Client.INP, Transfer(Memory.WGT, 4 << 26, 1, 1, 1), PlanFault.MEMORY),
+    "empty memory": (Client.WGT, Transfer(Memory.INP, 4 << 26, 0, 1, 1), PlanFault.MEMORY),
+    "no memory": (Client.COMPUTE, Transfer(7, 4 << 26, 1, 1, 1), PlanFault.MEMORY),
+    "no key": (Client.INP, Transfer(Memory.INP, 7 << 26, 1, 1, 1), PlanFault.NO_KEY),
+}
+
+
+@pytest.mark.sec("TEC.FETCH_X_ONLY")
+@pytest.mark.sec("TEC.UOP_DOMAIN")
+@pytest.mark.sec("TEC.UNLOADED_SLOT")
+@pytest.mark.parametrize("name", ILLEGAL)
+def test_what_may_not_be_read_or_written_is_a_fault(name):
+    scene = Scene(config_of(), 9)
+    given = scene.tensors["input"]
+    scene.tensors["unloaded"] = Tensor(7, {**given.row, "slot": 5}, 1)
+    scene.tensors["absent"] = Tensor(8, {**given.row, "placed": 0}, 1)
+    client, transfer, cause = ILLEGAL[name]
+    assert planned(scene, [(client, transfer)]) == [cause]
+
+
+@pytest.mark.sec("TEC.RANGE_UNWRAPPED")
+def test_a_row_that_ends_beyond_its_tensor_is_a_fault_however_large_the_numbers():
+    scene = Scene(config_of(), 10)
+    tensor = scene.tensors["input"]
+    last = tensor.row["length"] // 16
+    base = tensor.handle << OFFSET_BITS
+    top = (1 << OFFSET_BITS) - 1
+    legal = [(last - 1, 1, 1, 9), (0, 2, 1, last - 1), (0, 1, last, 65535), (1, last - 1, 1, 0),
+             (0, 65535, last, 0), (last - 5, 5, 1, 1)]  # fmt: skip
+    for offset, rows, columns, stride in legal:
+        transfer = Transfer(Memory.INP, base | offset, rows, columns, stride)
+        assert isinstance(planned(scene, [(Client.INP, transfer)])[0], dict), transfer
+    beyond = [(last, 1, 1, 1), (last - 1, 1, 2, 2), (0, 2, 1, last), (top, 1, 1, 1),
+              (0, 65535, 65535, 65535), (1, 65535, 1, 4096), (0, 3, 1, 32768),
+              (last - 5, 6, 1, 1), (0, 2, last, 1)]  # fmt: skip
+    for offset, rows, columns, stride in beyond:
+        transfer = Transfer(Memory.INP, base | offset, rows, columns, stride)
+        assert planned(scene, [(Client.INP, transfer)]) == [PlanFault.RANGE], transfer
+        with pytest.raises(Fatal, match="range"):
+            Scene(config_of(), 10).golden.read(Client.INP, transfer)
+
+
+def test_outside_of_a_run_every_descriptor_is_a_fault():
+    scene = Scene(config_of(), 9)
+    bench = Bench(scene)
+    bench.running = False
+    result = bench.run({Client.INP: [Transfer(Memory.INP, 4 << OFFSET_BITS, 0, 0, 0)]})
+    assert result["causes"] == (PlanFault.NO_RUN, ReadFault.NONE)
+    assert not bench.bursts
+
+
+@pytest.mark.parametrize(("protocol", "bits"), [(BusProtocol.AXI3, 64), (BusProtocol.AXI4, 512)])
+def test_an_import_reads_bytes_as_they_are(protocol, bits):
+    bench = Bench(Scene(config_of(protocol, bits), 12), latency=5, stall=0.2)
+    path = bench.dut.path
+    spans = [(128, 400), (4096 - 48, 2000), (16 * 77, 16), (9000, 1040)]
+    spans = [(at // 16 * 16, size) for at, size in spans]
+    got = []
+
+    async def plans(ctx):
+        for at, size in spans:
+            plan = {"raw": 1, "base": at, "row_bytes": size, "rows": 1, "chunk": size}
+            ctx.set(path.source.payload, {**plan, "chunks": 1, "length": size})
+            ctx.set(path.source.valid, 1)
+            await ctx.tick().until(path.source.ready)
+            ctx.set(path.source.valid, 0)
+
+    async def beats(ctx):
+        count = sum(-(-size // bench.bus.beat_bytes) for _, size in spans)
+        while len(got) < count:
+            ready = not bench.pause()
+            ctx.set(path.source_beat.ready, ready)
+            _, _, valid, beat = await ctx.tick().sample(
+                path.source_beat.valid, path.source_beat.payload
+            )
+            if ready and valid:
+                got.append(beat.to_bytes(bench.bus.beat_bytes, "little"))
+        bench.done[Client.WGT] += 1
+
+    bench.extra = [plans, beats]
+    result = bench.run({Client.WGT: [None]} | {c: [] for c in READERS if c is not Client.WGT},
+                       offers=False)  # fmt: skip
+    assert not result["fault"]
+    assert result["idle"]
+    for at, size in spans:
+        count = -(-size // bench.bus.beat_bytes)
+        assert b"".join(got[:count])[:size] == bytes(bench.memory[at : at + size])
+        del got[:count]
+    assert not got
+
+
+@pytest.mark.sec("TEC.ZEROIZE")
+def test_after_a_fault_the_buffers_are_overwritten_and_give_nothing():
+    scene = Scene(config_of(), 7, chunks=(256,), shortest=1536, longest=2500)
+    bench = Bench(scene, latency=5)
+    bench.memory[scene.tensors["input"].row["base"] + 256] ^= 1
+    path = bench.dut.path
+    seen = {}
+
+    async def wipe(ctx):
+        while not ctx.get(path.fault):
+            await ctx.tick()
+        # Nobody took the weights: plaintext stands at the port, but is not offered.
+        assert ctx.get(path.beat[3].payload)
+        await ctx.tick().repeat(100)
+        ctx.set(path.wipe, 1)
+        await ctx.tick()
+        for cycle in range(600):
+            if ctx.get(path.wiped):
+                seen["cycles"] = cycle
+                break
+            await ctx.tick()
+        await ctx.tick().repeat(2)
+        seen["left"] = [ctx.get(port.payload) for port in path.beat]
+        seen["valid"] = [ctx.get(port.valid) for port in path.beat]
+
+    bench.extra = [wipe]
+    weights = Transfer(Memory.WGT, 3 << OFFSET_BITS, 1, 4, 4)
+    inputs = Transfer(Memory.INP, 4 << OFFSET_BITS, 1, 32, 32)
+    late = {Client.WGT: [weights], Client.INP: [inputs] * 3}
+    result = bench.run(late, deaf=(Client.WGT,), after=700)
+    assert result["causes"] == (PlanFault.NONE, ReadFault.TAG)
+    assert seen["cycles"] <= 512
+    assert seen["left"] == seen["valid"] == [0, 0, 0, 0]

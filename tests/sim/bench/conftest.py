@@ -117,13 +117,14 @@ def dump(config):
 
 @pytest.fixture(scope="session")
 def core_gates():
-    """The core of a configuration, Verilated once in this process."""
+    """The core of a configuration, its products packed or not, Verilated once in this process."""
     models = {}
 
-    def model(config):
-        if config not in models:
-            models[config] = core_model(config, BusConfig())
-        return models[config]
+    def model(config, packed=False):
+        key = config, packed
+        if key not in models:
+            models[key] = core_model(config, BusConfig(), packed=packed)
+        return models[key]
 
     yield model
     for built in models.values():
@@ -132,8 +133,8 @@ def core_gates():
 
 @pytest.fixture
 def pair(core_gates):
-    def make(config=None, **how):
+    def make(config=None, *, packed=False, **how):
         config = config or CoreConfig()
-        return Pair(core_gates(config), config, **how)
+        return Pair(core_gates(config, packed), config, **how)
 
     return make

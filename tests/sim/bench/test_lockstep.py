@@ -40,3 +40,8 @@ def test_thousands_of_random_programs_leave_what_the_golden_core_leaves(pair, ti
 @pytest.mark.parametrize("core", ["b2k4", "b0k5"])
 def test_random_programs_run_on_other_shapes_of_the_core(pair, core):
     run_all(pair(NAMED_CORES[core], timing=TIMINGS["random delay"]), range(40_000, 40_080))
+
+
+@pytest.mark.campaign
+def test_random_programs_run_where_products_share_a_multiplier(pair):
+    run_all(pair(packed=True, timing=TIMINGS["random delay"]), range(50_000, 50_040))

@@ -33,11 +33,11 @@ def device():
     """A device per core and memory, built once; each is reset before it is given."""
     devices = {}
 
-    def give(memory=REFERENCE, core=None):
+    def give(memory=REFERENCE, core=None, **how):
         config = SystemConfig(core=core or CoreConfig(), tec=None)
-        key = (config, memory)
+        key = (config, memory, *how.items())
         if key not in devices:
-            devices[key] = RtlDevice(config, memory=memory)
+            devices[key] = RtlDevice(config, memory=memory, **how)
         devices[key].write(register_map(config)["reset"].offset, 1)
         return devices[key]
 
@@ -57,11 +57,11 @@ def launch(device, address, count, limit=4_000_000):
     return bool(word & 2), bool(word & 4)
 
 
-def run_vector(device, name):
+def run_vector(device, name, **how):
     with np.load(FOLDER / f"{name}.npz") as arrays:
         meta = json.loads(str(arrays["meta"]))
         before, changed = arrays["dram_before"], arrays["after_bytes"]
-    gates = device(core=NAMED_CORES[meta["config"]])
+    gates = device(core=NAMED_CORES[meta["config"]], **how)
     gates.dram[: len(before)] = before
     assert launch(gates, meta["insn_addr"], meta["insn_count"]) == (True, False)
     after = before.copy()
@@ -79,6 +79,12 @@ def core_of(name):
 @pytest.mark.parametrize("name", [name for name in VECTORS[::6] if core_of(name) == "default"])
 def test_a_vector_is_byte_exact_on_the_gates(device, name):
     run_vector(lambda core: device(DELAYS["random"], core), name)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", [name for name in VECTORS[::12] if core_of(name) == "default"])
+def test_a_vector_is_byte_exact_where_products_share_a_multiplier(device, name):
+    run_vector(device, name, packed=True)
 
 
 @pytest.mark.campaign

@@ -13,6 +13,7 @@ from ginseng.benchmarks.networks.builder import (
     pictures,
 )
 from ginseng.benchmarks.networks.dcgan import dcgan
+from ginseng.benchmarks.networks.mlp import mlp
 from ginseng.benchmarks.networks.mobilenet import mobilenet_v1
 from ginseng.benchmarks.networks.resnet import residual, resnet18, resnet32, resnet34
 from ginseng.benchmarks.networks.rnet import rnet
@@ -39,6 +40,7 @@ def digits() -> Network:
 #: What makes each network, by name; small ones first.
 NETWORKS: Final[dict[str, Callable[[], Network]]] = {
     "digits": digits,
+    "mlp": mlp,
     "rnet": rnet,
     "residual": residual,
     "resnet32": resnet32,

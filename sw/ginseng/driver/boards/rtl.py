@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.driver.allocator import Allocator
+from ginseng.driver.bare import read_counters
 from ginseng.driver.board import Buffer
 from ginseng.driver.errors import BoardError, DeviceTimeoutError
 from ginseng.isa.config import SystemConfig
@@ -132,6 +133,15 @@ class RtlBoard:
             return self._open().traffic
         except BusError as error:
             raise BoardError(f"Board {self.name}: {error}; this is a defect of the gates") from None
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the gates counted in the last run, by name.
+
+        Names are those of `ginseng.isa.registers.COUNTERS`; a build with a TEC has also
+        ``aes_busy`` and ``ghash_busy``, cycles in which its lane works on a block.
+        """
+        return dict(self._open().counters) if self._protected else read_counters(self)
 
     @property
     def waves(self) -> str:
