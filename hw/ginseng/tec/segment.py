@@ -153,11 +153,11 @@ class Segments(wiring.Component):
         reached_index = Signal(shapes.index_bits)
         m.d.comb += [
             reached.eq(
-                Mux(takes | ends, base, Mux(jumps, row_where, where))
-                + Mux(ends, length, Mux(takes, plan.position[_LOG:], Mux(jumps, stride, blocks)))
+                Mux(idle | ends, base, Mux(jumps, row_where, where))
+                + Mux(ends, length, Mux(idle, plan.position[_LOG:], Mux(jumps, stride, blocks)))
             ),
             reached_index.eq(
-                Mux(takes, plan.index, Mux(jumps, row_index, index))
+                Mux(idle, plan.index, Mux(jumps, row_index, index))
                 + Mux(jumps, plan.stride_index, 0)
                 + Mux(jumps, carry, given & last)
             ),

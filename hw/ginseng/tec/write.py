@@ -272,6 +272,7 @@ class WritePath(wiring.Component):
             job.seals.eq(~opening),
             job.slot.eq(Mux(opening, importing.slot, now.slot)),
             job.context.eq(Mux(opening, OPEN_CONTEXT, SEAL_CONTEXT)),
+            # SEC: TEC.NONCE_BINDS
             job.nonce[:32].eq(now.index),
             job.nonce[32:].eq(now.prefix),
         ]
