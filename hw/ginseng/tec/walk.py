@@ -13,6 +13,7 @@ from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.context import keep
+from ginseng.tec.mark import BLOCK_UNITS, Marks, unit_bits
 from ginseng.tec.orders import (
     CHUNKS,
     TAGS,
@@ -30,7 +31,6 @@ __all__ = ["Walker"]
 
 _LOG_BLOCK: Final = (GRANULE - 1).bit_length()
 _LOG_TAGS: Final = (TAGS - 1).bit_length()
-_BLOCK_UNITS: Final = GRANULE // UNIT
 #: Descriptors of a client that have a plan: one is walked, one waits.
 _PLANS: Final = 2
 
@@ -124,18 +124,17 @@ class Walker(wiring.Component):
         shapes, bus = self.shapes, self.shapes.config.bus
         at_bits = shapes.position_bits - _LOG_BLOCK
         size_bits = shapes.chunk_bits - _LOG_BLOCK
-        # A chunk may be longer than the window.
-        unit_bits = max(shapes.position_bits, shapes.chunk_bits) - 2
+        position = unit_bits(shapes)
         blocks_of_beat = max(1, bus.beat_bytes // GRANULE)
         beats_of_block = max(1, GRANULE // bus.beat_bytes)
         log_per_beat = (blocks_of_beat - 1).bit_length()
         units_of_beat = bus.beat_bytes // UNIT
-        log_units = (units_of_beat - 1).bit_length()
         page = PAGE_BYTES // GRANULE
         most = bus.burst_bytes // GRANULE
         depth = buffer_depth(shapes)
 
         m.submodules.search = search = TagSearch(shapes)
+        m.submodules.marks = marks = Marks(shapes)
 
         # What a plan says, and how far its walk has come, by client and plan.
         constants = data.StructLayout(
@@ -149,8 +148,8 @@ class Walker(wiring.Component):
                 "chunks": shapes.index_bits,
                 "tracked": 1,
                 "first_bit": range(shapes.tec.bitmap_bits),
-                "row": unit_bits,
-                "stride": unit_bits,
+                "row": position,
+                "stride": position,
                 "merge": 1,
                 "tight": 1,
             }
@@ -168,7 +167,7 @@ class Walker(wiring.Component):
         places = keep(m, "places", place, key, write_key)
         rows = keep(m, "rows", row, key, write_key)
         # Start of the row from that of the chunk, in units.
-        starts = keep(m, "starts", signed(unit_bits + 1), key, write_key)
+        starts = keep(m, "starts", signed(position + 1), key, write_key)
         lefts = keep(m, "lefts", 16, key, write_key)
         # Size of the chunk under way in blocks, how many are asked for.
         sizes = keep(m, "sizes", size_bits, client, client)
@@ -232,12 +231,14 @@ class Walker(wiring.Component):
 
         # From row to chunk: on by one, back by one; and on to the next row.
         size = Signal(size_bits)
-        back, ahead, marks = Signal(), Signal(), Signal()
-        moved, new_start = (Signal(signed(unit_bits + 2), name=n) for n in ("moved", "new_start"))
+        back, ahead, strides = Signal(), Signal(), Signal()
+        moved, new_start = (Signal(signed(position + 2), name=n) for n in ("moved", "new_start"))
         remains = Signal(at_bits)
         # What is added, or taken away: its complement, and 1 by a carry from the bit below.
-        less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
-        by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
+        less = ~Cat(C(0, (BLOCK_UNITS - 1).bit_length()), size, C(0, position - size_bits))
+        by = Mux(
+            strides, constant.stride, Mux(back, constant.chunk * BLOCK_UNITS, less.as_signed())
+        )
         carry = Signal()
         start_sum = Cat(C(1, 1), start).as_signed() + Cat(carry, by).as_signed()
         # A new plan's first chunk is placed by the same adder.
@@ -251,7 +252,7 @@ class Walker(wiring.Component):
         m.d.comb += [
             remains.eq(constant.end - where.at),
             back.eq((start < 0) & ~flags.begun),
-            carry.eq(~marks & ~back),
+            carry.eq(~strides & ~back),
             moved.eq(start_sum >> 1),
             ahead.eq(flags.more | (~back & (new_start >= 0))),
             starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
@@ -325,44 +326,18 @@ class Walker(wiring.Component):
             job.nbytes.eq(sizes.get << _LOG_BLOCK),
         ]
 
-        # Which beats of it are meant. Where the row starts and ends is seen a cycle late.
-        row_start, row_end, row_stop = (
-            Signal(unit_bits),
-            Signal(unit_bits + 1),
-            Signal(unit_bits + 1),
-        )
-        from_unit = Signal(range(shapes.burst_beats * units_of_beat + 1))
-        to_unit = Signal.like(from_unit)
-        cursor, from_beat, to_beat = (
-            Signal(range(shapes.burst_beats + 1), name=n)
-            for n in ("cursor", "from_beat", "to_beat")
-        )
-        window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
-        row_ends, meets = Signal(), Signal()
-        # Compared in blocks: the window's end is one.
-        low, high = (_BLOCK_UNITS - 1).bit_length(), size_bits + (_BLOCK_UNITS - 1).bit_length()
-        m.d.comb += row_stop.eq(start + constant.row)
-        m.d.sync += [
-            row_start.eq(start),
-            row_end.eq(row_stop),
-            row_ends.eq(
-                (Cat(row_stop[:low].any(), row_stop[low:high]) <= Cat(C(0, 1), stop))
-                & ~row_stop[high:].any()
-            ),
-            meets.eq(
-                (flags.begun | ((start[low:high] < stop) & ~start[high:unit_bits].any()))
-                & ~flags.mute
-            ),
-        ]
-        over, shares = Signal(), Signal()
+        # Which beats of it are meant.
         order, visit = self.order.p, self.visit.p
         m.d.comb += [
-            from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
-            to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
-            from_beat.eq(from_unit >> log_units),
-            shares.eq((units_of_beat > 2) & meets & (from_beat < cursor)),
-            to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
-            order.client.eq(client),
+            marks.start.eq(start),
+            marks.row.eq(constant.row),
+            marks.begun.eq(flags.begun),
+            marks.mute.eq(flags.mute),
+            marks.final.eq(lefts.get == 1),
+            marks.begin.eq(begin),
+            marks.stop.eq(stop),
+            marks.lead.eq(lead),
+            marks.beats.eq(beats),
             visit.client.eq(client),
             visit.half.eq(search.half),
             visit.tag.eq(number),
@@ -427,6 +402,7 @@ class Walker(wiring.Component):
                     m.d.comb += [
                         self.order.valid.eq(1),
                         order.kind.eq(Kind.TAGS),
+                        order.client.eq(client),
                         order.ends.eq(1),
                         order.drop.eq(tag_beats),
                         order.total.eq(tag_beats),
@@ -448,13 +424,13 @@ class Walker(wiring.Component):
                     m.next = "Add-Blocks"
 
             with m.State("Add-Blocks"):
+                m.d.comb += marks.clear.eq(1)
                 done = Mux(visiting.bit_select(client, 1), dones.get, 0)
                 m.d.sync += [
                     visiting.bit_select(client, 1).eq(1),
                     address.eq(where.at + done),
                     left.eq(sizes.get - done),
                     begin.eq(done),
-                    cursor.eq(0),
                 ]
                 m.next = "Cut-Burst"
 
@@ -487,39 +463,31 @@ class Walker(wiring.Component):
 
             with m.State("Mark-Beats"):
                 m.d.comb += [
+                    order.eq(marks.order),
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
-                    self.order.valid.eq(meets | (cursor != beats)),
-                    order.again.eq(shares),
-                    order.drop.eq(Mux(shares, 0, Mux(meets, from_beat, beats) - cursor)),
-                    order.total.eq(Mux(meets, to_beat, beats) - Mux(shares, from_beat, cursor)),
-                    order.first.eq(from_unit[:log_units]),
-                    order.end.eq((to_unit - 1)[:log_units] + 1),
-                    order.final.eq(row_ends & (lefts.get == 1)),
-                    order.ends.eq(~meets | (to_beat == beats)),
-                    over.eq(~meets | ~row_ends | (row_end == window[1])),
-                    rows.put.more.eq(last & ~row_ends),
-                    rows.put.begun.eq(~row_ends),
-                    rows.put.mute.eq(row_ends & ((lefts.get == 1) | ~constant.merge)),
+                    order.client.eq(client),
+                    self.order.valid.eq(marks.valid),
+                    marks.takes.eq(self.order.ready | ~marks.valid),
+                    rows.put.more.eq(last & ~marks.row_ends),
+                    rows.put.begun.eq(~marks.row_ends),
+                    rows.put.mute.eq(marks.row_ends & (marks.final | ~constant.merge)),
                 ]
-                with m.If(self.order.ready | ~self.order.valid):
-                    with m.If(meets):
+                with m.If(marks.takes):
+                    with m.If(marks.meets):
                         m.d.comb += [
                             rows.write.eq(1),
-                            starts.write.eq(row_ends),
-                            lefts.write.eq(row_ends),
+                            starts.write.eq(marks.row_ends),
+                            lefts.write.eq(marks.row_ends),
                         ]
-                        m.d.sync += [
-                            cursor.eq(to_beat),
-                            reserved[client].eq(pointer + to_beat - from_beat),
-                        ]
+                        m.d.sync += reserved[client].eq(pointer + marks.pieces)
                     m.next = "Next-Row"
-                    with m.If(over):
+                    with m.If(marks.over):
                         m.next = "Choose-Client"
                         with m.If(last):
                             m.next = "Close-Chunk"
 
             with m.State("Next-Row"):
-                m.d.comb += marks.eq(1)
+                m.d.comb += strides.eq(1)
                 m.next = "Mark-Beats"
 
             with m.State("Close-Chunk"):
