@@ -154,7 +154,7 @@ class StreamTop(wiring.Component):  # type: ignore[type-arg]  # ports come from 
             # Not `connect`: it does not take arrays of interfaces inside one that is flipped.
             signature = case.component.signature
             ours = _pins(signature).flatten(getattr(self, case.name))
-            for (_, member, port), (_, _, inner) in zip(
+            for (_, _, port), (_, member, inner) in zip(
                 ours, signature.flatten(case.component), strict=True
             ):
                 takes = member.flow is wiring.In
