@@ -234,7 +234,7 @@ def dense(raw, nbytes):
     ]
 
 
-def transfers(client, shapes, items, base, seed):
+def transfers(client, shapes, items, base):
     """Return the descriptors of transfers, what each moves, and the bursts of all."""
     descriptors, moves, found = [], [], []
     for t in items:
@@ -252,7 +252,7 @@ def reader(client, bits, seed=0):
     base = 0 if client is Client.FETCH else 2 * PAGE - 64
     image = random.Random(f"{client} {seed}").randbytes(1 << 16)
     items = random_reads(CORE, client, len(image) - base, count=20, seed=seed)
-    descriptors, moves, found = transfers(client, shapes, items, base, seed)
+    descriptors, moves, found = transfers(client, shapes, items, base)
     raw = data.StructLayout({"data": bits, "last": 1})
     beats, needs = [], []
     for n, (first, count, *_) in enumerate(found):
@@ -286,7 +286,7 @@ def writer(bits, seed=0):
     shapes, nbytes = DmaShapes(CORE, bus), bus.beat_bytes
     stores = random_stores(CORE, 1 << 15, count=20, seed=seed)
     items = [store.transfer for store in stores]
-    descriptors, moves, found = transfers(client, shapes, items, base, seed)
+    descriptors, moves, found = transfers(client, shapes, items, base)
     moved = iter(
         zip(
             (a + n for runs in moves for a, size, _ in runs for n in range(size)),
@@ -330,6 +330,13 @@ def writer(bits, seed=0):
     )
 
 
+MOVERS = (
+    partial(reader, Client.FETCH, 64),
+    partial(reader, Client.COMPUTE, 64),
+    partial(reader, Client.COMPUTE, 512),
+    partial(writer, 64),
+    partial(writer, 512),
+)
 CASES = (
     lambda: same("queue", Queue(12, 4), 12),
     lambda: same("queue_of_one", Queue(5, 1), 5),
@@ -341,16 +348,18 @@ CASES = (
     cut,
     packs,
     places,
-    partial(reader, Client.FETCH, 64),
-    partial(reader, Client.COMPUTE, 64),
-    partial(reader, Client.COMPUTE, 512),
-    partial(writer, 64),
-    partial(writer, 512),
+    *MOVERS,
 )
 
 
 def test_streams_lose_double_and_change_nothing_under_any_pattern(tmp_path):
     run_cases([make() for make in CASES], tmp_path)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_readers_and_writers_move_what_they_should_at_length(seed, tmp_path):
+    run_cases([make(seed=seed) for make in MOVERS], tmp_path)
 
 
 class Broken(wiring.Component):
