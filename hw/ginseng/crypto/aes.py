@@ -12,6 +12,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.crypto.errors import CryptoError
+from ginseng.crypto.polynomial import kept
 
 __all__ = ["SBOX", "Aes", "AesConfig", "RoundKey", "substitute"]
 
@@ -121,7 +122,7 @@ def substitute(m: Module, name: str, word: Any) -> list[Any]:
     for n in range(len(word) // 8):
         port = table.read_port(domain="comb")
         m.d.comb += port.addr.eq(word[8 * n : 8 * n + 8])
-        found.append(port.data)
+        found.append(kept(m, f"{name}_{n}", port.data))
     return found
 
 
@@ -145,6 +146,11 @@ class Aes(wiring.Component):
         self.config = config
         self._slot = unsigned((config.slots - 1).bit_length())
         item = data.StructLayout({"block": 128, "slot": self._slot})
+        #: The registers before each stage, column by column: what changes with key and block.
+        self.states: list[list[Any]] = [
+            [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)]
+            for n in range(config.stages)
+        ]
         super().__init__(
             {
                 "i": In(stream.Signature(item)),
@@ -183,14 +189,15 @@ class Aes(wiring.Component):
         # What stands before each stage: a block's columns, its slot, and which pass it is in.
         tag = data.StructLayout({"valid": 1, "slot": self._slot, "turn": range(passes)})
         tags: list[Any] = [Signal(tag, name=f"tag_{n}") for n in range(stages)]
-        states: list[list[Any]] = [
-            [Signal(32, name=f"state_{n}_{c}") for c in range(_COLUMNS)] for n in range(stages)
-        ]
-        results = []
+        states = self.states
+        results: list[list[Any]] = []
+        last_round: list[Any] = []
         for n, (state, (_, get)) in enumerate(zip(states, keys, strict=True)):
             m.d.comb += get.addr.eq(tags[n].slot + tags[n].turn * slots)
-            ends = tags[n].turn == passes - 1 if n == stages - 1 else None
-            results.append(_round(m, n, state, get.data, ends))
+            shifted, mixed = _round(m, n, state)
+            results.append([column ^ get.data.word_select(c, 32) for c, column in enumerate(mixed)])
+            # Without MixColumns.
+            last_round = [column ^ get.data.word_select(c, 32) for c, column in enumerate(shifted)]
         for n in range(stages - 1):
             m.d.sync += tags[n + 1].eq(tags[n])
             m.d.sync += [to.eq(r) for to, r in zip(states[n + 1], results[n], strict=True)]
@@ -207,7 +214,7 @@ class Aes(wiring.Component):
             tags[0].slot.eq(Mux(returns, last.slot, self.i.payload.slot)),
             tags[0].turn.eq(Mux(returns, last.turn + 1, 0)),
             self.o_valid.eq(last.valid & ~returns),
-            self.o_block.eq(Cat(results[-1])),
+            self.o_block.eq(Cat(last_round)),
         ]
         for c, state in enumerate(states[0]):
             column = slice(32 * c, 32 * c + 32)
@@ -223,21 +230,17 @@ class Aes(wiring.Component):
         return keys.write_port(), keys.read_port(domain="comb")
 
 
-def _round(m: Module, n: int, state: list[Any], key: Any, ends: Any) -> list[Any]:
-    """Return the columns after one round; without MixColumns where ``ends``, if that is given."""
+def _round(m: Module, n: int, state: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the columns after SubBytes and ShiftRows, and after MixColumns too."""
     bytes_ = substitute(m, f"sbox_{n}", Cat(state))
-    columns = []
+    columns, mixed = [], []
     for c in range(_COLUMNS):
         # ShiftRows: row r of column c comes from column c + r.
-        shifted = Signal(32, name=f"shifted_{n}_{c}")
-        m.d.comb += shifted.eq(Cat(bytes_[(4 * (c + r) + r) % 16] for r in range(4)))
-        mixed = _mix(m, f"{n}_{c}", shifted)
-        if ends is not None:
-            mixed = Mux(ends, shifted, mixed)
-        column = Signal(32, name=f"round_{n}_{c}")
-        m.d.comb += column.eq(mixed ^ key[32 * c : 32 * c + 32])
+        column = Signal(32, name=f"shifted_{n}_{c}")
+        m.d.comb += column.eq(Cat(bytes_[(4 * (c + r) + r) % 16] for r in range(4)))
         columns.append(column)
-    return columns
+        mixed.append(_mix(m, f"{n}_{c}", column))
+    return columns, mixed
 
 
 def _mix(m: Module, name: str, column: Any) -> Any:

@@ -9,18 +9,9 @@ from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.crypto.polynomial import (
-    BLOCK,
-    KEPT,
-    folded,
-    gathered,
-    kept,
-    products,
-    reflected,
-    split,
-)
+from ginseng.crypto.polynomial import BLOCK, folded, gathered, products, reflected, split
 
-__all__ = ["Ghash"]
+__all__ = ["Ghash", "GhashPort"]
 
 _DIGIT: Final = BLOCK // 2
 _DIGITS: Final = 2
@@ -28,11 +19,55 @@ _DIGITS: Final = 2
 _CHAINS: Final = 2
 
 
+class GhashPort(wiring.Signature):
+    """Members of what sums blocks, as it sees them itself.
+
+    ``i``
+        ``{blocks, first, end, context, slot, start, last, power, exponent}``. Blocks ``first`` to
+        before ``end`` count. The first group of a sum has ``start``; the ``last`` is one block and
+        directly follows the group before it. With ``start`` and ``power`` the block is a key, to
+        be given for each ``exponent`` from 0 on, alone.
+    ``o_valid``, ``o_context``, ``o_sum``
+        A sum whose last block was taken, for one cycle.
+    ``wipe``, ``sweep``
+        Writes zeros over sum and keys in place ``sweep``; the domain is held in reset.
+    ``busy``, ``idle``
+        A product is being made; no block is under way.
+    """
+
+    def __init__(self, *, blocks: int, powers: int, contexts: int, slots: int) -> None:
+        item = data.StructLayout(
+            {
+                "blocks": blocks * BLOCK,
+                "first": range(blocks),
+                "end": range(blocks + 1),
+                "context": range(contexts),
+                "slot": range(slots),
+                "start": 1,
+                "last": 1,
+                "power": 1,
+                "exponent": range(powers),
+            }
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(item)),
+                "o_valid": Out(1),
+                "o_context": Out(range(contexts)),
+                "o_sum": Out(BLOCK),
+                "wipe": In(1),
+                "sweep": In(range(max(contexts, slots * powers))),
+                "busy": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+
 class Ghash(wiring.Component):
     """Sums blocks of several contexts: the last times the key, the one before times its square.
 
     Takes a block every other cycle, whatever its context: contexts change without pause. The sum
-    with it is complete five cycles after it was taken, and given then if it was marked ``last``.
+    with it is complete six cycles after it was taken, and given then if it was marked ``last``.
     Timing depends on neither blocks nor keys.
 
     A product takes a cycle for each half of a block, and longer than that from end to end. So the
@@ -48,40 +83,16 @@ class Ghash(wiring.Component):
 
     """
 
-    #: In: ``{block: 128, context, slot, start, last, power, squares}``. The first block of a sum
-    #: has ``start``; the last follows the one before it directly. With ``start`` and ``power`` the
-    #: block is a key, which comes twice: first without ``squares``, then with it, when the first
-    #: is through.
+    #: In: see `GhashPort`.
     i: stream.Interface
+    #: Powers of a key that are kept; cycles from a block taken to its sum.
+    powers = _CHAINS
+    latency = 6
 
-    def __init__(self, *, contexts: int, slots: int = 8) -> None:
-        self._slots = slots
+    def __init__(self, *, contexts: int, slots: int) -> None:
         self._context = unsigned((contexts - 1).bit_length())
         self._slot = unsigned((slots - 1).bit_length())
-        item = {
-            "block": BLOCK,
-            "context": self._context,
-            "slot": self._slot,
-            "start": 1,
-            "last": 1,
-            "power": 1,
-            "squares": 1,
-        }
-        super().__init__(
-            {
-                "i": In(stream.Signature(data.StructLayout(item))),
-                #: Out: a sum whose last block was taken, for one cycle.
-                "o_valid": Out(1),
-                "o_context": Out(self._context),
-                "o_sum": Out(BLOCK),
-                #: In: zeros over sum and key in place `sweep`; the domain is held in reset.
-                "wipe": In(1),
-                "sweep": In(5),
-                #: Out: a half of a block is being multiplied; no block is under way.
-                "busy": Out(1),
-                "idle": Out(1),
-            }
-        )
+        super().__init__(GhashPort(blocks=1, powers=self.powers, contexts=contexts, slots=slots))
 
     def elaborate(self, platform):
         m = Module()
@@ -119,22 +130,25 @@ class Ghash(wiring.Component):
             get_sum.addr.eq(Cat(taken.context, chain)),
             get_key.addr.eq(Cat(taken.slot, ~(taken.last | taken.power))),
         ]
-        with m.If(taken.power & ~taken.squares):
+        with m.If(taken.power & ~taken.exponent):
             m.d.comb += get_key.addr.eq(one)
-        block, start, key = Signal(BLOCK), Signal(BLOCK), Signal(BLOCK)
+        # Without a reset of its own, that of the register can make the zeros of a block of lengths.
+        block = Signal(BLOCK, reset_less=True)
+        start, key = Signal(BLOCK), Signal(BLOCK)
         item = data.StructLayout(
             {"context": self._context, "chain": 1, "slot": self._slot}
-            | dict.fromkeys(("start", "last", "power", "squares"), 1)
+            | dict.fromkeys(("start", "last", "power", "exponent"), 1)
         )
         # The block that is added, multiplied, that whose sum ends, and that of `total`.
         stages: Any = [
             Signal(item, name=name) for name in ("added", "multiplied", "summed", "held")
         ]
         added, multiplied, summed, held = stages
-        reflected_block = reflected(m, "block", taken.block)
+        reflected_block = reflected(m, "block", taken.blocks)
+        with m.If(takes | self.wipe):
+            m.d.sync += block.eq(Mux(self.wipe, 0, reflected_block))
         with m.If(takes):
             m.d.sync += [
-                block.eq(reflected_block),
                 key.eq(get_key.data),
                 start.eq(get_sum.data),
                 added.chain.eq(chain),
@@ -148,8 +162,9 @@ class Ghash(wiring.Component):
 
         # The sum that a block is added to may be made just when it is needed, or be made and
         # perhaps not yet where memory is read: known a cycle before.
-        x, total, before = (Signal(BLOCK, name=name) for name in ("x", "total", "before"))
-        result = Signal(BLOCK, attrs=KEPT)
+        x, total, before, result = (
+            Signal(BLOCK, name=name) for name in ("x", "total", "before", "result")
+        )
         newest: Any = Signal(item)
         place = Cat(taken.context, chain)
         in_result, in_total = Signal(), Signal()
@@ -179,9 +194,11 @@ class Ghash(wiring.Component):
             found = self._kept(m, f"part_{n}", products(m, f"product_{n}", operand, factors), 1)
             parts.append(gathered(m, f"digit_{n}", found))
         carried = Signal(BLOCK)
-        whole = parts[0] ^ (parts[1] << _DIGIT) ^ (carried << _DIGIT)
-        top = kept(m, "top", whole[BLOCK : BLOCK + _DIGIT])
-        m.d.comb += result.eq(whole[:BLOCK] ^ folded(top))
+        whole = Signal(BLOCK + _DIGIT)
+        m.d.comb += [
+            whole.eq(parts[0] ^ (parts[1] << _DIGIT) ^ (carried << _DIGIT)),
+            result.eq(whole[:BLOCK] ^ folded(whole[BLOCK:])),
+        ]
         m.d.sync += carried.eq(Mux(lower, result, 0))
         with m.If(splits):
             m.d.sync += multiplied.eq(added)
@@ -195,7 +212,7 @@ class Ghash(wiring.Component):
             put_sum.addr.eq(Mux(self.wipe, self.sweep, Cat(held.context, held.chain))),
             put_sum.data.eq(total),
             put_key.en.eq((ended & held.power) | self.wipe),
-            put_key.addr.eq(Mux(self.wipe, self.sweep, Cat(held.slot, held.squares))),
+            put_key.addr.eq(Mux(self.wipe, self.sweep, Cat(held.slot, held.exponent))),
             put_key.data.eq(total),
             self.o_valid.eq(ended & held.last),
             self.o_context.eq(held.context),

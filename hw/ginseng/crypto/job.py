@@ -33,6 +33,9 @@ class LaneConfig:
         Beats of a job, at most.
     chunk_bytes : int
         Bytes of a chunk, at most.
+    general : bool
+        Whether jobs have what the tensor encryption core has no use for, and the last block of a
+        chunk may be short.
 
     Raises
     ------
@@ -46,6 +49,7 @@ class LaneConfig:
     contexts: int = 8
     burst_beats: int = 16
     chunk_bytes: int = (1 << 20) - BLOCK_BYTES
+    general: bool = False
 
     def __post_init__(self) -> None:
         if self.data_bits not in (64, 128, 256, 512):
@@ -88,7 +92,21 @@ class LaneConfig:
             Of the whole chunk; counts with ``last`` only.
         ``context``
             Whose chunk this is: jobs of chunks of different contexts may come in any order.
+
+        And if the lane is `general`:
+
+        ``hidden``
+            The beats are additional data or a nonce: GHASH gets them, padded with zeros, and
+            nothing comes out. A chunk without any block is a hidden one of zeros.
+        ``bare``
+            The tag is not masked; counts with ``last`` only. So it is the first counter block of a
+            nonce that has not 96 bits: its top bytes are the nonce of its jobs.
+        ``mask``
+            The counter whose pad masks the tag; 1 if the nonce has 96 bits.
+        ``additional``
+            Bytes of additional data; counts with ``last`` only.
         """
+        general = {"hidden": 1, "bare": 1, "mask": 32, "additional": range(self.chunk_bytes + 1)}
         return data.StructLayout(
             {
                 "seals": 1,
@@ -102,6 +120,7 @@ class LaneConfig:
                 "start": 1,
                 "last": 1,
                 "nbytes": range(self.chunk_bytes + 1),
+                **(general if self.general else {}),
             }
         )
 

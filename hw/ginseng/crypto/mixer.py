@@ -38,7 +38,8 @@ class TextPort(wiring.Signature):
 
 def text_info(config: LaneConfig) -> data.StructLayout:
     """Return what goes with a group of ciphertext."""
-    names = ("slot", "context", "start", "last", "nbytes", "first", "end")
+    names = ["slot", "context", "start", "last", "nbytes", "first", "end"]
+    names += ["additional"] if config.general else []
     return data.StructLayout({"hashes": 1} | {name: config.job.members[name] for name in names})
 
 
@@ -147,23 +148,25 @@ class Mixer(wiring.Component):
             level.eq(level + self.pads_valid - moves),
         ]
 
-        # Granules that are meant.
-        size = 8 * config.granule
-        meant = (
-            Cat(
-                ~((fresh & (order.first > n)) | (final & (order.end <= n)))
-                for n in range(config.granules)
-            )
-            if config.granules > 1
-            else Const(1, 1)
-        )
-        spread = Cat(bit.replicate(size) for bit in meant)
+        # SEC: TEC.NO_SPARE_PAD -- where a job means nothing there may be the pad of a tag.
+        meant = self._meant(fresh, final, half, left, order)
         pad = Mux(half, pads[1].data, pads[0].data) if banks == 2 else pads[0].data
-        m.d.sync += [self.o_valid.eq(takes), self.o_data.eq((self.i.payload ^ pad) & spread)]
+        shows = ~order.hidden if config.general else 1
+        m.d.sync += [
+            self.o_valid.eq(takes & shows),
+            self.o_data.eq((self.i.payload ^ pad) & meant),
+        ]
+        # Of other groups than those of a chunk only the first block means something, and not even
+        # that if it is the pad of a tag that is not masked.
+        first_block = Const((1 << min(128, config.data_bits)) - 1, config.data_bits)
+        bares = [Const(0)] * banks
+        if config.general:
+            bare = Signal()
+            m.d.sync += bare.eq(Mux(takes, order.bare, bare))
+            bares = [order.bare & half, bare & masks][-banks:]
         for bank, (get, masked, write) in enumerate(zip(pads, masking, writes, strict=True)):
-            text = (Mux(masked, 0, self.i.payload) ^ Mux(masked | order.seals, get.data, 0)) & (
-                spread | masked.replicate(config.data_bits)
-            )
+            text = Mux(masked, 0, self.i.payload) ^ Mux(masked | order.seals, get.data, 0)
+            text &= Mux(masked, Mux(bares[bank], 0, first_block), meant)
             m.d.comb += [
                 self.text.enable[bank].eq(write),
                 self.text.data[bank].eq(Mux(self.wipe, 0, text)),
@@ -191,3 +194,28 @@ class Mixer(wiring.Component):
             ]
 
         return m
+
+    def _meant(self, fresh: Any, final: Any, half: Any, left: Any, order: Any) -> Any:
+        """Return a mask of the bits of a beat that its job means."""
+        config = self.config
+        if config.granules == 1:
+            granules = [Const(1, 1)]
+            last_block = order.last & (left <= config.block_beats)
+            ends = [last_block]
+        else:
+            granules = [
+                ~((fresh & (order.first > n)) | (final & (order.end <= n)))
+                for n in range(config.granules)
+            ]
+            ends = [final & order.last & (order.end == n + 1) for n in range(config.granules)]
+        octets = []
+        for granule, end in zip(granules, ends, strict=True):
+            for n in range(config.granule):
+                octet = granule
+                if config.general:
+                    # The last block may be short.
+                    place = Mux(half, n + config.granule, n) if config.block_beats == 2 else n
+                    short = order.nbytes[:4]
+                    octet = granule & ~(end & (short != 0) & (place >= short))
+                octets.append(octet.replicate(8))
+        return Cat(octets)

@@ -42,8 +42,8 @@ class Pads(wiring.Component):
     def __init__(self, config: LaneConfig) -> None:
         self.config = config
         members: dict[str, Any] = {"hashes": 1} | dict(config.job.members)
-        for name in ("nonce", "counter"):
-            del members[name]
+        for name in ("nonce", "counter", "mask"):
+            members.pop(name, None)
         #: Of an order.
         self.layout = data.StructLayout(members)
         super().__init__(
@@ -81,6 +81,7 @@ class Pads(wiring.Component):
         # and whether the chunk ends with it.
         works, masks, last = Signal(), Signal(), Signal()
         left = Signal(range(self.config.burst_beats + 1))
+        mask = Signal(32, init=MASK_COUNTER)
         # Groups that may yet be begun before one is used.
         room = Signal(range(PAD_DEPTH + 1), init=PAD_DEPTH)
 
@@ -125,7 +126,7 @@ class Pads(wiring.Component):
             m.d.sync += [counter.eq(counter + granules) for counter in counters]
             with m.If((left == 1) & last):
                 m.d.sync += masks.eq(1)
-                m.d.sync += [counter.eq(MASK_COUNTER) for counter in counters]
+                m.d.sync += [counter.eq(mask) for counter in counters]
         with m.If(takes_job | takes_key):
             m.d.sync += [works.eq(1), masks.eq(0), slot.eq(order.slot)]
         with m.If(takes_job):
@@ -133,6 +134,7 @@ class Pads(wiring.Component):
                 nonce.eq(job.nonce),
                 left.eq(job.beats >> exact_log2(block_beats)),
                 last.eq(job.last),
+                *([mask.eq(job.mask)] if self.config.general else []),
                 *(c.eq(job.counter + n - job.first) for n, c in enumerate(counters)),
             ]
         with m.If(takes_key):

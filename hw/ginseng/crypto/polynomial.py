@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from amaranth import Cat, Const, Module, Signal
 
-__all__ = ["BLOCK", "KEPT", "folded", "gathered", "kept", "products", "reflected", "split"]
+__all__ = ["BLOCK", "folded", "gathered", "kept", "products", "reflected", "split"]
 
 #: Bits of an element of the field.
 BLOCK: Final = 128
@@ -20,16 +20,12 @@ LEAF: Final = 16
 _TERMS: Final = 3
 
 
-#: Attributes of a signal that synthesis is to build as it stands.
-KEPT: Final = {"keep": 1}
-
-
 def kept(m: Module, name: str, value: Any) -> Any:
     """Name ``value`` so that synthesis builds it as it stands.
 
     Left to itself, Yosys takes sums of products apart until they need half as many tables again.
     """
-    signal = Signal(len(value), name=name, attrs=KEPT)
+    signal = Signal(len(value), name=name, attrs={"keep": 1})
     m.d.comb += signal.eq(value)
     return signal
 
@@ -44,9 +40,20 @@ def split(m: Module, name: str, word: Any) -> list[Any]:
     return [factor for side, part in parts for factor in split(m, f"{name}_{side}", part)]
 
 
-def products(m: Module, name: str, a: list[Any], b: list[Any]) -> list[Any]:
-    """Return the product of each factor of `split` with its counterpart."""
-    return [_product(m, f"{name}_{n}", *pair) for n, pair in enumerate(zip(a, b, strict=True))]
+def products(m: Module, name: str, a: list[Any], b: list[Any], *, small: bool = True) -> list[Any]:
+    """Return the product of each factor of `split` with its counterpart.
+
+    If they need not be ``small`` they are sums of shifted words, which simulate faster.
+    """
+    product = _product if small else _shifted
+    return [product(m, f"{name}_{n}", *pair) for n, pair in enumerate(zip(a, b, strict=True))]
+
+
+def _shifted(m: Module, name: str, a: Any, b: Any) -> Any:
+    """Return the product of two short polynomials, a row for each bit of the first."""
+    result = Signal(2 * len(a) - 1, name=name)
+    m.d.comb += result.eq(_sum([(b << n) & bit.replicate(len(result)) for n, bit in enumerate(a)]))
+    return result
 
 
 def _product(m: Module, name: str, a: Any, b: Any) -> Any:
@@ -55,7 +62,7 @@ def _product(m: Module, name: str, a: Any, b: Any) -> Any:
     sums: list[Any] = []
     for place in range(2 * size - 1):
         terms = [a[n] & b[place - n] for n in range(size) if 0 <= place - n < size]
-        groups = []
+        groups: list[Any] = []
         while len(terms) > _TERMS:
             group, terms = terms[:_TERMS], terms[_TERMS:]
             groups.append(kept(m, f"{name}_{place}_{len(groups)}", _sum(group)))
@@ -75,8 +82,9 @@ def gathered(m: Module, name: str, parts: list[Any]) -> Any:
         for n, side in enumerate("lhm")
     )
     half = (len(low) + 1) // 2
-    result = (low ^ ((middle ^ low ^ high) << half) ^ (high << 2 * half))[: 4 * half - 1]
-    return kept(m, name, result) if third == 1 else result
+    result = Signal(4 * half - 1, name=name)
+    m.d.comb += result.eq(low ^ ((middle ^ low ^ high) << half) ^ (high << 2 * half))
+    return result
 
 
 def folded(top: Any) -> Any:

@@ -6,6 +6,7 @@ from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from ginseng.crypto.aggregate import AggregatedGhash
 from ginseng.crypto.ghash import Ghash
 from ginseng.crypto.job import LaneConfig
 from ginseng.crypto.mixer import TextPort, text_info
@@ -13,8 +14,6 @@ from ginseng.crypto.pads import PAD_DEPTH
 
 __all__ = ["Tags"]
 
-#: Cycles after which a pad moves on: the next comes after four, the tag is there after six.
-_MASK_MOVES = 3
 #: Groups that may be written after `TextPort.ready` was high.
 _MARGIN = 3
 
@@ -50,7 +49,13 @@ class Tags(wiring.Component):
         m = Module()
 
         config = self.config
-        m.submodules.ghash = ghash = Ghash(contexts=config.contexts, slots=config.aes.slots)
+        sizes = {"contexts": config.contexts, "slots": config.aes.slots}
+        ghash: Any = (
+            Ghash(**sizes)
+            if config.block_beats > 1
+            else AggregatedGhash(blocks=config.granules, **sizes)
+        )
+        m.submodules.ghash = ghash
         head = Signal(range(PAD_DEPTH))
         level = Signal(range(PAD_DEPTH + 1))
         writes, moves = Signal(), Signal()
@@ -90,37 +95,43 @@ class Tags(wiring.Component):
         group = Cat(parts)
         # Another chunk's may come while the tag is on its way: the second register waits for it.
         masks = [Signal(128, name=f"mask_{n}") for n in range(2)]
-        moved = Signal(_MASK_MOVES)
+        # Whatever the latency is: half of it is after the tag before and before the pad after.
+        moved = Signal(ghash.latency // 2)
         m.d.sync += moved.eq(Cat(takes & closes, moved))
         with m.If(moved[-1]):
             m.d.sync += masks[1].eq(masks[0])
         info: Any = get_info.data
         closed: Any = Signal(info.shape())
-        # No additional data, then bits of ciphertext (§7.1).
+        # Bits of additional data and of ciphertext (§7.1).
         lengths = Signal(128)
-        m.d.comb += lengths.eq(closed.nbytes << 3)
-        # A hash key comes twice, each time alone.
-        squares, alone = Signal(), Signal()
+        m.d.comb += lengths[:64].eq(closed.nbytes << 3)
+        if config.general:
+            m.d.comb += lengths[64:].eq(closed.additional << 3)
+        # A hash key comes once for each of its powers, each time alone.
+        exponent, alone = Signal(range(ghash.powers)), Signal()
         item: Any = ghash.i.payload
         m.d.comb += [
             item.power.eq(info.hashes & ~closes),
-            item.squares.eq(squares),
+            item.exponent.eq(exponent),
             ghash.i.valid.eq((level != 0) & (ghash.idle | ~(item.power | alone))),
             takes.eq(ghash.i.valid & ghash.i.ready),
-            moves.eq(takes & (squares | ~item.power)),
+            moves.eq(takes & (~item.power | (exponent == ghash.powers - 1))),
             item.last.eq(closes),
         ]
         with m.If(takes):
-            m.d.sync += [squares.eq(item.power & ~squares), alone.eq(item.power)]
+            m.d.sync += [exponent.eq(Mux(moves, 0, exponent + 1)), alone.eq(item.power)]
         with m.If(closes):
             m.d.comb += [
-                item.block.eq(Cat(lengths.word_select(15 - n, 8) for n in range(16))),
+                item.blocks.eq(Cat(lengths.word_select(15 - n, 8) for n in range(16))),
+                item.end.eq(1),
                 item.context.eq(closed.context),
                 item.slot.eq(closed.slot),
             ]
         with m.Else():
             m.d.comb += [
-                item.block.eq(group),
+                item.blocks.eq(group),
+                item.first.eq(info.first),
+                item.end.eq(Mux(info.hashes, 1, info.end)),
                 item.context.eq(info.context),
                 item.slot.eq(info.slot),
                 item.start.eq(info.start | info.hashes),
@@ -128,7 +139,7 @@ class Tags(wiring.Component):
         with m.If(moves):
             m.d.sync += closes.eq(~closes & info.last & ~info.hashes)
             with m.If(closes):
-                m.d.sync += masks[0].eq(group)
+                m.d.sync += masks[0].eq(group[:128])
             with m.Else():
                 m.d.sync += closed.eq(info)
 

@@ -8,17 +8,15 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature, Response
 from ginseng.bus.shapes import READERS
+from ginseng.tec.orders import UNIT, Kind, order_layout
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.walk import Kind, order_layout
 
 __all__ = ["Arrivals", "piece_layout", "tags_layout"]
-
-_UNIT = 4
 
 
 def piece_layout(shapes: TecShapes) -> data.StructLayout:
     """A beat of which units ``first`` to before ``end`` are meant, in units of 4 bytes."""
-    units = shapes.config.bus.beat_bytes // _UNIT
+    units = shapes.config.bus.beat_bytes // UNIT
     return data.StructLayout(
         {
             "data": shapes.config.bus.data_bits,
@@ -108,7 +106,7 @@ class Arrivals(wiring.Component):
         m = Module()
 
         order, answer = self.order.p, self.r.p
-        units = self.shapes.config.bus.beat_bytes // _UNIT
+        units = self.shapes.config.bus.beat_bytes // UNIT
         count = Signal.like(order.total)
         last = Signal()
         takes = Signal()
@@ -172,6 +170,10 @@ class Arrivals(wiring.Component):
         if units > 2:
             held, repeated = Signal.like(plain), Signal()
             m.d.comb += self.piece.data.eq(Mux(repeated, held, fresh))
-            m.d.sync += [held.eq(Mux(self.wipe, 0, self.piece.data)), repeated.eq(repeats)]
+            m.d.sync += repeated.eq(repeats)
+            with m.If(self.wipe):
+                m.d.sync += held.eq(0)
+            with m.Elif(self.valid):
+                m.d.sync += held.eq(self.piece.data)
 
         return m

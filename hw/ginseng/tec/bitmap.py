@@ -69,7 +69,7 @@ class Bitmap(wiring.Component):
             }
         )
 
-        self.words: Final = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
+        self.words: Final[Any] = memory.MemoryData(shape=_WORD, depth=-(-bits // _WORD), init=[])
 
     @staticmethod
     def transfer_ports(bits: int) -> dict[str, Any]:

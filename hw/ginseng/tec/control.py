@@ -13,7 +13,10 @@ from ginseng.tec.keys import K_MEM, KeySlots, Limits
 from ginseng.tec.shapes import TableLookup, TecShapes
 from ginseng.tec.table import Table, TableOp
 
-__all__ = ["Control", "ControlCommand", "ControlOp", "ImportPort"]
+__all__ = ["VERSION_BITS", "Control", "ControlCommand", "ControlOp", "ImportPort"]
+
+#: Bits of an epoch and of the number of a run.
+VERSION_BITS: Final = 48
 
 
 class ControlOp(enum.Enum, shape=3):
@@ -39,8 +42,9 @@ class ControlCommand(data.Struct):
     ``slot``, ``use``
         SLOT; KEY has the slot only.
     ``row``
-        ROW: itself. BEGIN, KEY: the key in the low bits, byte 0 in bits 7:0. IMPORT: a row of which ``base`` and ``tag_base`` say where the source and its tags
-        are. RUN: a row of which ``version`` is the number of the run.
+        ROW: itself. BEGIN, KEY: the key in the low bits, byte 0 in bits 7:0. IMPORT: a row of which
+        ``base`` and ``tag_base`` say where the source and its tags are. RUN: a row of which
+        ``version`` is the number of the run.
     """
 
     op: ControlOp
@@ -78,7 +82,7 @@ class ImportPort(wiring.Signature):
                 "slot": Out(range(KEY_SLOTS)),
                 "source": Out(shapes.position_bits),
                 "source_tags": Out(shapes.position_bits),
-                "epoch": Out(48),
+                "epoch": Out(VERSION_BITS),
                 "done": In(1),
             }
         )
@@ -151,7 +155,7 @@ class Control(wiring.Component):
                 "command": In(stream.Signature(ControlCommand)),
                 "answer_valid": Out(1),
                 "answer": Out(Refusal),
-                "state": Out(State, init=State.BOOT),
+                "state": Out(State, init=State.BOOT),  # type: ignore[call-arg]  # the stubs lack it
                 "running": Out(1),
                 "lookup": In(TableLookup(shapes)),
                 **Bitmap.transfer_ports(shapes.tec.bitmap_bits),
@@ -203,7 +207,7 @@ class Control(wiring.Component):
 
         state = Signal(State, init=State.BOOT)
         #: What was given last: to an import or a run, and to a run.
-        epoch, run = Signal(48), Signal(48)
+        epoch, run = Signal(VERSION_BITS), Signal(VERSION_BITS)
         #: The second operation of the table for one command.
         second = Signal()
         config, locked = state == State.CONFIG, state == State.LOCKED
@@ -250,7 +254,8 @@ class Control(wiring.Component):
             with m.Default():
                 m.d.comb += table.op.eq(Mux(second, TableOp.START, TableOp.RUN))
 
-        # SEC: TEC.WRITTEN_BITMAP, TEC.BLOCK_LIMIT
+        # SEC: TEC.WRITTEN_BITMAP
+        # SEC: TEC.BLOCK_LIMIT
         with m.If((bitmap.begin_valid & ~bitmap.begin_fresh) | (keys.seal_valid & ~keys.seal_ok)):
             m.d.comb += self.fault.eq(1)
         with m.Switch(state):
@@ -315,7 +320,8 @@ class Control(wiring.Component):
                         with m.Elif(self.running & ~self.open_chunk & ~table.owes):
                             m.d.comb += bitmap.clear.eq(1)
                             m.next = "Await-Clear"
-                        # SEC: TEC.CHUNK_WHOLE, TEC.EXPORT_COMPLETE
+                        # SEC: TEC.CHUNK_WHOLE
+                        # SEC: TEC.EXPORT_COMPLETE
                         with m.Elif(~held.check):
                             m.d.comb += self.fault.eq(1)
                             m.next = "Halt"

@@ -116,7 +116,7 @@ class KeySlots(wiring.Component):
         )
 
         #: Blocks that may still be encrypted under each.
-        self.left: Final = memory.MemoryData(
+        self.left: Final[Any] = memory.MemoryData(
             shape=limits.blocks.bit_length(), depth=KEY_SLOTS, init=[]
         )
 

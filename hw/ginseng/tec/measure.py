@@ -79,7 +79,9 @@ class Measurer(wiring.Component):
             with m.If(self.i.valid & free):
                 m.d.sync += [half.eq(~half), self.o.valid.eq(half), short.eq(0)]
             with m.If(free & ~half):
-                m.d.sync += block[:bits].eq(Mux(self.header.valid, self.header.p, piece.data))
+                m.d.sync += block[:bits].eq(piece.data)
+                with m.If(self.header.valid):
+                    m.d.sync += block[: len(self.header.p)].eq(self.header.p)
             with m.If(free):
                 m.d.sync += block[bits:].eq(piece.data)
         else:

@@ -104,7 +104,9 @@ class Placement(wiring.Component):
         # end - A.base < A.length. An operand is {A or B} x {base or length} x {data or tags}, and
         # is added or subtracted in the cycle after it was chosen.
         acc, total = Signal(signed(self.width)), Signal(signed(self.width))
-        own, others, of_row = Signal(self.width), Signal(self.width), Signal()
+        own = Signal(self.width)
+        others = Signal(self.width)
+        of_row = Signal()
         of_tags, of_length, of_other = Signal(), Signal(), Signal()
         subtract, carry = Signal(), Signal()
         below = total[-1]

@@ -100,7 +100,7 @@ class Planner(wiring.Component):
         # takes twice the room.
         client = Signal(Client)
         grant = Signal(len(Client))
-        item = Signal(TransferDescriptor)
+        arriving, item = (Signal(TransferDescriptor, name=n) for n in ("arriving", "item"))
         offers = Signal(len(Client))
         chosen = following(m, client, offers)
         masked: Any = 0
@@ -109,20 +109,24 @@ class Planner(wiring.Component):
             masked |= wanted & grant[n].replicate(len(wanted))
             m.d.comb += offers[n].eq(port.valid & self.room[n])
 
-        # What is asked for, in bytes.
-        known, moves = Signal(), Signal()
-        unit = self._unit(m, client, item.memory, known)
+        m.d.comb += Value.cast(arriving).eq(masked)
+
+        # What is asked for, in bytes. The shift is known a cycle before, as a number of few bits:
+        # one lookup table per bit of each product.
+        moves = Signal()
+        units = DmaShapes(shapes.config.core, shapes.config.bus).log_element
         log_granule = (GRANULE - 1).bit_length()
+        logs = sorted({(INSN_BYTES - 1).bit_length(), *units.values()})
+        new_unit, new_known = self._unit(m, client, arriving.memory, logs)
+        unit, known = Signal.like(new_unit), Signal()
         bits = shapes.position_bits
         offset = item.dram_base[: shapes.tec.offset_bits]
-        units = DmaShapes(shapes.config.core, shapes.config.bus).log_element
-        logs = sorted({log_granule, *units.values()})
         first = Signal(shapes.tec.offset_bits + logs[-1])
         row = Signal(16 + logs[-1])
         stride = Signal(16 + logs[-1])
         with m.Switch(unit):
-            for log in logs:
-                with m.Case(log):
+            for n, log in enumerate(logs):
+                with m.Case(n) if n + 1 < len(logs) else m.Default():
                     m.d.comb += [
                         first.eq(offset << log),
                         row.eq(item.row_elements << log),
@@ -175,7 +179,7 @@ class Planner(wiring.Component):
         divisor = Signal(granules + 1)
         shift = Signal(range(granules + 1))
         fits, fits_step = Signal(), Signal()
-        divides = Signal()
+        divides, fresh = Signal(), Signal()
         for left, value, fit in ((rest, first, fits), (step, stride, fits_step)):
             less = Signal(granules + 2)
             m.d.comb += [
@@ -227,7 +231,7 @@ class Planner(wiring.Component):
                     m.next = "Take-Descriptor"
 
             with m.State("Take-Descriptor"):
-                m.d.sync += Value.cast(item).eq(masked)
+                m.d.sync += [item.eq(arriving), unit.eq(new_unit), known.eq(new_known)]
                 m.next = "Check-Descriptor"
 
             with m.State("Check-Descriptor"):
@@ -258,7 +262,6 @@ class Planner(wiring.Component):
                     plan.first_bit.eq(entry.first_bit),
                     plan.measured.eq(entry.measured),
                     plan.position.eq(first),
-                    plan.row_bytes.eq(row),
                     plan.rows.eq(item.rows),
                     plan.stride.eq(stride),
                     plan.merge.eq(item.stride >= item.row_elements),
@@ -271,13 +274,17 @@ class Planner(wiring.Component):
                     lost.eq(stride[bits:].any()),
                     divisor.eq(entry.chunk >> log_granule),
                     shift.eq(0),
+                    fresh.eq(1),
                 ]
 
             # The chunk is moved up until it is greater than both, then down again.
             with m.State("Align-Chunk"):
                 # Rows that follow one another are one, whatever the stride.
-                with m.If(joins & (shift == 0)):
-                    m.d.sync += [step.eq(0), plan.stride.eq(0), plan.rows.eq(1)]
+                m.d.sync += fresh.eq(0)
+                with m.If(fresh):
+                    m.d.sync += plan.row_bytes.eq(span)
+                    with m.If(joins):
+                        m.d.sync += [step.eq(0), plan.stride.eq(0), plan.rows.eq(1)]
                 with m.If(fits | (fits_step & ~joins)):
                     m.d.sync += [divisor.eq(divisor << 1), shift.eq(shift + 1)]
                 with m.Elif(shift == 0):
@@ -321,17 +328,20 @@ class Planner(wiring.Component):
 
         return m
 
-    def _unit(self, m, client, memory, known):
-        """Return log2 of the bytes of an element; ``known`` if the client may name its memory."""
+    def _unit(self, m, client, memory, logs):
+        """Return the place in ``logs`` of log2 of the bytes of an element, and whether it is one.
+
+        It is if the client may name its memory type.
+        """
         log = DmaShapes(self.shapes.config.core, self.shapes.config.bus).log_element
-        unit = Signal(range(max(*log.values(), 4) + 1))
+        unit, known = Signal(range(len(logs))), Signal()
         with m.If(client == Client.FETCH):
-            m.d.comb += [unit.eq((INSN_BYTES - 1).bit_length()), known.eq(1)]
+            m.d.comb += [unit.eq(logs.index((INSN_BYTES - 1).bit_length())), known.eq(1)]
         with m.Else(), m.Switch(memory):
             for one in Memory:
                 with m.Case(one):
-                    m.d.comb += unit.eq(log[one])
+                    m.d.comb += unit.eq(logs.index(log[one]))
                     for owner, memories in MEMORIES.items():
                         with m.If(client == owner):
                             m.d.comb += known.eq(one in memories)
-        return unit
+        return unit, known

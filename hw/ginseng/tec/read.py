@@ -15,10 +15,11 @@ from ginseng.flow.queue import Queue
 from ginseng.isa.transfer import Client
 from ginseng.tec.arrive import Arrivals, piece_layout
 from ginseng.tec.buffer import Buffer
+from ginseng.tec.orders import UNIT, buffer_depth, order_layout
 from ginseng.tec.settle import Settle
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.verify import Verifier
-from ginseng.tec.walk import Walker, buffer_depth, order_layout
+from ginseng.tec.walk import Walker
 
 __all__ = ["ReadFault", "ReadPath"]
 
@@ -51,8 +52,8 @@ class ReadPath(wiring.Component):
 
     #: In: ``{client, plan}``, of `Planner`.
     plan: stream.Interface
-    #: In: raw plans of the importer: one row of whole chunks from ``base + position`` on, while no
-    #: other client reads. Out: their dense beats.
+    #: In: raw plans of the importer, of ``row_bytes`` bytes from ``base`` on, no more than a chunk
+    #: may have; while no other client reads. Out: their dense beats.
     source: stream.Interface
     source_beat: stream.Interface
     #: In: a descriptor of this client was taken, and whether it moves nothing.
@@ -204,14 +205,15 @@ class ReadPath(wiring.Component):
                 pack.i.p.data.eq(buffer.o.p.data),
                 pack.i.p.final.eq(buffer.o.p.final),
                 self.beat[n].p.eq(pack.o.p.data),
-                self.beat[n].valid.eq(pack.o.valid),
-                pack.o.ready.eq(self.beat[n].ready),
+                # SEC: TEC.STICKY_FATAL -- the core gets nothing any more, nor what was offered.
+                self.beat[n].valid.eq(pack.o.valid & ~stop),
+                pack.o.ready.eq(self.beat[n].ready & ~stop),
                 settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last),
                 settle.opened[n].eq(
                     verifier.valid & verifier.verified.final & (verifier.verified.client == n)
                 ),
             ]
-            log_units = (dma.granule(client) // 4 - 1).bit_length()
+            log_units = (dma.granule(client) // UNIT - 1).bit_length()
             if dma.granules(client) == 1:
                 m.d.comb += pack.i.p.end.eq(1)
             else:
@@ -227,10 +229,12 @@ class ReadPath(wiring.Component):
                     m.d.sync += released.eq(verifier.verified.beats)
             if client is Client.WGT:
                 m.d.comb += [
-                    self.beat[n].valid.eq(pack.o.valid & ~imports),
+                    self.beat[n].valid.eq(pack.o.valid & ~imports & ~stop),
                     self.source_beat.p.eq(pack.o.p.data),
-                    self.source_beat.valid.eq(pack.o.valid & imports),
-                    pack.o.ready.eq(Mux(imports, self.source_beat.ready, self.beat[n].ready)),
+                    self.source_beat.valid.eq(pack.o.valid & imports & ~stop),
+                    pack.o.ready.eq(
+                        Mux(imports, self.source_beat.ready, self.beat[n].ready) & ~stop
+                    ),
                     settle.delivered[n].eq(pack.o.valid & pack.o.ready & pack.o.p.last & ~imports),
                 ]
 

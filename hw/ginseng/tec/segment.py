@@ -142,8 +142,8 @@ class Segments(wiring.Component):
         fresh = Signal()
 
         # One adder each for the next byte and its chunk: as a plan is taken, as a row jumps, as a
-        # burst is given.
-        takes, jumps, given = Signal(), Signal(), Signal()
+        # burst is given; and for the tensor's end.
+        takes, ends, jumps, given = Signal(), Signal(), Signal(), Signal()
         idle, opens, next_row = Signal(), Signal(), Signal()
         blocks = Signal(range(longest + 1))
         last = Signal()
@@ -153,16 +153,16 @@ class Segments(wiring.Component):
         reached_index = Signal(shapes.index_bits)
         m.d.comb += [
             reached.eq(
-                Mux(takes, base, Mux(jumps, row_where, where))
-                + Mux(takes, plan.position[_LOG:], Mux(jumps, stride, blocks))
+                Mux(idle | ends, base, Mux(jumps, row_where, where))
+                + Mux(ends, length, Mux(idle, plan.position[_LOG:], Mux(jumps, stride, blocks)))
             ),
             reached_index.eq(
-                Mux(takes, plan.index, Mux(jumps, row_index, index))
+                Mux(idle, plan.index, Mux(jumps, row_index, index))
                 + Mux(jumps, plan.stride_index, 0)
                 + Mux(jumps, carry, given & last)
             ),
             self.open_chunk.eq(left != 0),
-            self.chunk.p.nbytes.eq(size << _LOG),
+            self.chunk.p.nbytes.eq(left << _LOG),
             self.chunk.p.index.eq(index),
             last.eq(left == blocks),
             final_row.eq(row == plan.rows),
@@ -220,6 +220,7 @@ class Segments(wiring.Component):
         for name in ("slot", "prefix", "tag_base", "tracked", "first_bit", "measured"):
             m.d.comb += o[name].eq(plan[name])
 
+        tensor_end = Signal(position_bits)
         rest = Signal(position_bits)
         aligned = Signal()
         broken = Signal()
@@ -245,23 +246,25 @@ class Segments(wiring.Component):
                 m.d.comb += [idle.eq(1), takes.eq(self.i.valid & ~self.fault)]
                 with m.If(takes):
                     m.d.sync += [self.fault.eq(broken), stores.eq(stores + 1)]
-                    with m.If(broken):
-                        m.next = "Take-Plan"
-                    with m.Elif(self.open_chunk):
-                        m.next = "Limit-Burst"
-                    with m.Else():
-                        m.next = "Measure-Rest"
+                    with m.If(~broken):
+                        m.next = "Find-End"
+
+            with m.State("Find-End"):
+                m.d.comb += ends.eq(1)
+                m.d.sync += tensor_end.eq(reached)
+                with m.If(self.open_chunk):
+                    m.next = "Limit-Burst"
+                with m.Else():
+                    m.next = "Measure-Rest"
 
             with m.State("Measure-Rest"):
-                m.d.sync += rest.eq(base + length - where)
+                m.d.sync += rest.eq(tensor_end - where)
                 m.next = "Open-Chunk"
 
             with m.State("Open-Chunk"):
                 m.d.comb += opens.eq(1)
-                opened = Mux(rest < chunk_blocks, rest, chunk_blocks)
                 m.d.sync += [
-                    size.eq(opened),
-                    left.eq(opened),
+                    left.eq(Mux(rest < chunk_blocks, rest, chunk_blocks)),
                     start.eq(1),
                     stores.eq(1),
                 ]
@@ -269,6 +272,7 @@ class Segments(wiring.Component):
 
             with m.State("Announce-Chunk"):
                 m.d.comb += self.chunk.valid.eq(self.announces)
+                m.d.sync += size.eq(left)
                 with m.If(~self.announces | self.chunk.ready):
                     m.next = "Limit-Burst"
 

@@ -1,6 +1,6 @@
 """Completes reads: those of a client in order, and the prefix of all that verified."""
 
-from amaranth import Module, Signal
+from amaranth import Array, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -70,7 +70,9 @@ class Settle(wiring.Component):
         m.d.comb += [
             loads.i.p.empty.eq(self.empty),
             loads.i.valid.eq(begins),
-            passes.eq(loads.o.valid & ~self.stop & (oldest.empty | (verified[oldest.client] != 0))),
+            passes.eq(
+                loads.o.valid & ~self.stop & (oldest.empty | (Array(verified)[oldest.client] != 0))
+            ),
             loads.o.ready.eq(passes),
         ]
         for n, client in enumerate(READERS):

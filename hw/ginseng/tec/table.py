@@ -141,8 +141,8 @@ class Table(wiring.Component):
         )
         placed = data.StructLayout({"valid": 1, "placed": 1, "version": 48})
         depth = shapes.tec.table_entries
-        self.rows: Final = memory.MemoryData(shape=kept, depth=depth, init=[])
-        self.versions: Final = memory.MemoryData(shape=placed, depth=depth, init=[])
+        self.rows: Final[Any] = memory.MemoryData(shape=kept, depth=depth, init=[])
+        self.versions: Final[Any] = memory.MemoryData(shape=placed, depth=depth, init=[])
 
     def elaborate(self, platform):
         m = Module()

@@ -10,8 +10,8 @@ from ginseng.bus.shapes import READERS
 from ginseng.flow.queue import Queue
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.tec.arrive import tags_layout
+from ginseng.tec.orders import CHUNKS, TAGS, visit_layout
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.walk import CHUNKS, TAGS, visit_layout
 
 __all__ = ["Verifier"]
 

@@ -1,10 +1,9 @@
 """Walks plans: chunks, their tags and bursts, and which beats of them are meant."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
-from amaranth import C, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, memory, stream, wiring
+from amaranth import Array, C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature
@@ -13,99 +12,27 @@ from ginseng.flow.arbiter import following
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
+from ginseng.tec.context import keep
+from ginseng.tec.mark import BLOCK_UNITS, Marks, unit_bits
+from ginseng.tec.orders import (
+    CHUNKS,
+    TAGS,
+    UNIT,
+    Kind,
+    buffer_depth,
+    most_pieces,
+    order_layout,
+    visit_layout,
+)
+from ginseng.tec.search import TagSearch, group_bits
 from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
 
-__all__ = ["CHUNKS", "TAGS", "Kind", "Walker", "buffer_depth", "order_layout", "visit_layout"]
+__all__ = ["Walker"]
 
-#: Chunks of all clients that are asked for but not verified.
-CHUNKS: Final = 16
-#: Tags that one burst brings, at most: those of chunks whose indices differ in the low bits only.
-TAGS: Final = 8
-#: Bytes of what rows are multiples of: a micro-op.
-_UNIT: Final = 4
 _LOG_BLOCK: Final = (GRANULE - 1).bit_length()
 _LOG_TAGS: Final = (TAGS - 1).bit_length()
-_BLOCK_UNITS: Final = GRANULE // _UNIT
 #: Descriptors of a client that have a plan: one is walked, one waits.
 _PLANS: Final = 2
-
-
-def _most_pieces(shapes: TecShapes) -> int:
-    """Pieces that a beat may be to its client: rows of a unit, each with a unit between."""
-    return shapes.config.bus.beat_bytes // _UNIT // 2 + 1
-
-
-def buffer_depth(shapes: TecShapes) -> int:
-    """Pieces of beats that a client's buffer holds, a power of two.
-
-    A block RAM of 72 bits holds 512; a burst must fit, into however many pieces rows cut it.
-    """
-    return max(512, 1 << (shapes.burst_beats * _most_pieces(shapes) - 1).bit_length())
-
-
-class Kind(enum.Enum, shape=2):
-    """Where the beats of a burst go."""
-
-    #: Through the lane to the client's buffer.
-    DATA = 0
-    #: To the client's buffer as they are.
-    RAW = 1
-    TAGS = 2
-
-
-def order_layout(shapes: TecShapes) -> data.StructLayout:
-    """What to do with the next ``total`` beats that come; a burst is one order or several.
-
-    ``ends``
-        The last of them is the last of its burst.
-    ``drop``
-        So many are for the tag of their chunk only.
-    ``first``, ``end``
-        Of those after, units ``first`` of the first to before ``end`` of the last are meant, in
-        units of 4 bytes. Of TAGS, the index of the first tag among `TAGS`, and of the last plus 1.
-    ``again``
-        The first of them is the last of the order before: rows that are less than a beat apart.
-    ``final``
-        They end their descriptor.
-    ``half``
-        Of TAGS: which half of the buffer.
-    """
-    units = shapes.config.bus.beat_bytes // _UNIT
-    return data.StructLayout(
-        {
-            "kind": Kind,
-            "client": range(len(READERS)),
-            "ends": 1,
-            "drop": range(shapes.burst_beats + 1),
-            "total": range(shapes.burst_beats + 1),
-            "first": range(max(units, TAGS)),
-            "end": range(max(units, TAGS) + 1),
-            "again": 1,
-            "final": 1,
-            "half": 1,
-        }
-    )
-
-
-def visit_layout(shapes: TecShapes) -> data.StructLayout:
-    """A chunk all of whose bursts are asked for.
-
-    ``half``, ``tag``
-        Where its tag stands.
-    ``final``
-        It is the last of its descriptor.
-    ``beats``
-        Pointer into its client's buffer, after its last beat.
-    """
-    return data.StructLayout(
-        {
-            "client": range(len(READERS)),
-            "half": 1,
-            "tag": range(TAGS),
-            "final": 1,
-            "beats": range(2 * buffer_depth(shapes)),
-        }
-    )
 
 
 class Walker(wiring.Component):
@@ -116,7 +43,7 @@ class Walker(wiring.Component):
     `TAGS`, of chunks whose indices differ in their low bits only, and are kept for the next
     descriptor.
 
-    Five cycles pass for a burst, six more for a chunk, two for each more row in it. From a plan to
+    Six cycles pass for a burst, eight more for a chunk, two for each more row in it. From a plan to
     the first address pass six cycles for a tag and three more for data.
 
     Parameters
@@ -127,7 +54,7 @@ class Walker(wiring.Component):
 
     #: In: ``{client, plan}``.
     plan: stream.Interface
-    #: In: raw plans, walked in the place of WGT.
+    #: In: raw plans, walked in the place of WGT: ``row_bytes`` from ``base`` on.
     source: stream.Interface
     #: Out: a client has room for one more plan.
     room: Signal
@@ -197,17 +124,17 @@ class Walker(wiring.Component):
         shapes, bus = self.shapes, self.shapes.config.bus
         at_bits = shapes.position_bits - _LOG_BLOCK
         size_bits = shapes.chunk_bits - _LOG_BLOCK
-        # A chunk may be longer than the window.
-        unit_bits = max(shapes.position_bits, shapes.chunk_bits) - 2
-        group_bits = at_bits - _LOG_TAGS
+        position = unit_bits(shapes)
         blocks_of_beat = max(1, bus.beat_bytes // GRANULE)
         beats_of_block = max(1, GRANULE // bus.beat_bytes)
         log_per_beat = (blocks_of_beat - 1).bit_length()
-        units_of_beat = bus.beat_bytes // _UNIT
-        log_units = (units_of_beat - 1).bit_length()
+        units_of_beat = bus.beat_bytes // UNIT
         page = PAGE_BYTES // GRANULE
         most = bus.burst_bytes // GRANULE
         depth = buffer_depth(shapes)
+
+        m.submodules.search = search = TagSearch(shapes)
+        m.submodules.marks = marks = Marks(shapes)
 
         # What a plan says, and how far its walk has come, by client and plan.
         constants = data.StructLayout(
@@ -216,13 +143,13 @@ class Walker(wiring.Component):
                 "slot": shapes.plan["slot"].shape,
                 "prefix": NONCE_PREFIX_BITS,
                 "end": at_bits,
-                "tags": group_bits,
+                "tags": group_bits(shapes),
                 "chunk": size_bits,
                 "chunks": shapes.index_bits,
                 "tracked": 1,
                 "first_bit": range(shapes.tec.bitmap_bits),
-                "row": unit_bits,
-                "stride": unit_bits,
+                "row": position,
+                "stride": position,
                 "merge": 1,
                 "tight": 1,
             }
@@ -236,39 +163,34 @@ class Walker(wiring.Component):
         write_key = Signal.like(key)
         client = Signal(range(len(READERS)))
         half = Signal()
-        plans = self._kept(m, "plans", constants, key, write_key)
-        places = self._kept(m, "places", place, key, write_key)
-        rows = self._kept(m, "rows", row, key, write_key)
+        plans = keep(m, "plans", constants, key, write_key)
+        places = keep(m, "places", place, key, write_key)
+        rows = keep(m, "rows", row, key, write_key)
         # Start of the row from that of the chunk, in units.
-        starts = self._kept(m, "starts", signed(unit_bits + 1), key, write_key)
-        lefts = self._kept(m, "lefts", 16, key, write_key)
+        starts = keep(m, "starts", signed(position + 1), key, write_key)
+        lefts = keep(m, "lefts", 16, key, write_key)
         # Size of the chunk under way in blocks, how many are asked for.
-        sizes = self._kept(m, "sizes", size_bits, client, client)
-        dones = self._kept(m, "dones", size_bits, client, client)
-        # Tags in the buffer: those of chunks `low` to before `high` of a group of `TAGS`.
-        tags = data.StructLayout(
-            {"group": group_bits, "low": range(TAGS), "high": range(TAGS + 1), "half": 1}
-        )
-        groups = self._kept(m, "groups", tags, client, client)
+        sizes = keep(m, "sizes", size_bits, client, client)
+        dones = keep(m, "dones", size_bits, client, client)
         #: Chunks asked for since the last burst of tags; stays at its greatest value.
-        since = self._kept(m, "since", range(2 * CHUNKS), client, client)
-        known = Signal(len(READERS))
+        since = keep(m, "since", range(2 * CHUNKS), client, client)
         constant, where, flags, start = plans.get, places.get, rows.get, starts.get
         m.d.comb += key.eq(Cat(half, client))
 
-        full = Signal(data.ArrayLayout(_PLANS, len(READERS)))
+        full = Signal(len(READERS) * _PLANS)
         heads, tails = Signal(len(READERS)), Signal(len(READERS))
         visiting = Signal(len(READERS))
         #: Pointers into the buffers, after what is reserved.
-        reserved = Signal(data.ArrayLayout(range(2 * depth), len(READERS)))
+        reserved = Array(
+            Signal(range(2 * depth), name=f"reserved_{n}") for n in range(len(READERS))
+        )
         for n in range(len(READERS)):
-            m.d.comb += self.room[n].eq(~full[n].bit_select(tails[n], 1))
+            m.d.comb += self.room[n].eq(~Mux(tails[n], full[2 * n + 1], full[2 * n]))
 
         # A new plan. A raw one is of one row, and that is one chunk.
         takes, imports = Signal(), Signal()
         new_client = Signal.like(client)
         plan, raw = self.plan.p.plan, self.source.p
-        first_at = Signal(at_bits)
         m.d.comb += [
             imports.eq(~self.plan.valid),
             new_client.eq(Mux(imports, Client.WGT, self.plan.p.client)),
@@ -292,45 +214,49 @@ class Walker(wiring.Component):
                 & ~imports
             ),
             plans.write.eq(takes),
-            first_at.eq(
-                Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
-                + Mux(
-                    imports,
-                    raw.position[_LOG_BLOCK:],
-                    plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:],
-                )
-            ),
             write_key.eq(Mux(takes, Cat(tails.bit_select(new_client, 1), new_client), key)),
         ]
         with m.If(takes):
             m.d.comb += [sink.write.eq(1) for sink in (places, rows, starts, lefts)]
             m.d.sync += [
-                full[new_client].bit_select(tails.bit_select(new_client, 1), 1).eq(1),
+                full.bit_select(write_key, 1).eq(1),
                 tails.bit_select(new_client, 1).eq(~tails.bit_select(new_client, 1)),
             ]
 
         # Who is next.
         active = Signal(len(READERS))
         for n in range(len(READERS)):
-            m.d.comb += active[n].eq(full[n].bit_select(heads[n], 1))
+            m.d.comb += active[n].eq(Mux(heads[n], full[2 * n + 1], full[2 * n]))
         chosen = following(m, client, active)
 
         # From row to chunk: on by one, back by one; and on to the next row.
         size = Signal(size_bits)
-        back, ahead, marks = Signal(), Signal(), Signal()
-        moved, new_start = (Signal(signed(unit_bits + 2), name=n) for n in ("moved", "new_start"))
+        back, ahead, strides = Signal(), Signal(), Signal()
+        moved, new_start = (Signal(signed(position + 2), name=n) for n in ("moved", "new_start"))
         remains = Signal(at_bits)
+        # What is added, or taken away: its complement, and 1 by a carry from the bit below.
+        less = ~Cat(C(0, (BLOCK_UNITS - 1).bit_length()), size, C(0, position - size_bits))
+        by = Mux(
+            strides, constant.stride, Mux(back, constant.chunk * BLOCK_UNITS, less.as_signed())
+        )
+        carry = Signal()
+        start_sum = Cat(C(1, 1), start).as_signed() + Cat(carry, by).as_signed()
+        # A new plan's first chunk is placed by the same adder.
         step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
-        less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
-        by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
+        base = Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
+        skipped = plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:]
+        at_sum = Cat(C(1, 1), Mux(takes, base, where.at)) + Cat(
+            back & ~takes, Mux(takes, Mux(imports, 0, skipped[:at_bits]), step[:at_bits])
+        )
         m.d.sync += new_start.eq(moved)
         m.d.comb += [
             remains.eq(constant.end - where.at),
             back.eq((start < 0) & ~flags.begun),
-            moved.eq(start + by + (~marks & ~back)),
+            carry.eq(~strides & ~back),
+            moved.eq(start_sum >> 1),
             ahead.eq(flags.more | (~back & (new_start >= 0))),
             starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
-            places.put.at.eq(Mux(takes, first_at, where.at + step + back)),
+            places.put.at.eq(at_sum >> 1),
             places.put.index.eq(
                 Mux(takes, plan.index, where.index + Cat(1, back.replicate(shapes.index_bits - 1)))
             ),
@@ -338,35 +264,21 @@ class Walker(wiring.Component):
         ]
 
         # Tags.
-        group = Signal(group_bits)
         number = where.index[:_LOG_TAGS]
-        limit = Signal(range(TAGS + 1))
-        hit = Signal()
-        kept = groups.get
+        wiring.connect(m, search.test, wiring.flipped(self.test))
         m.d.comb += [
-            group.eq(constant.tags + where.index[_LOG_TAGS:]),
-            hit.eq(
-                known.bit_select(client, 1)
-                & (kept.group == group)
-                & (kept.low <= number)
-                & (number < kept.high)
-            ),
-            limit.eq(
-                Mux(
-                    constant.chunks[_LOG_TAGS:] == where.index[_LOG_TAGS:],
-                    constant.chunks[:_LOG_TAGS],
-                    TAGS,
-                )
-            ),
+            search.client.eq(client),
+            search.index.eq(where.index),
+            search.tags.eq(constant.tags),
+            search.chunks.eq(constant.chunks),
+            search.tracked.eq(constant.tracked),
+            search.first_bit.eq(constant.first_bit),
+            search.test_valid.eq(self.test_valid),
+            search.test_readable.eq(self.test_readable),
+            search.clear.eq(self.clear),
+            search.stop.eq(self.stop),
+            self.fault.eq(search.fault),
         ]
-        # Chunks up to `probe` are being tested, up to `good` are readable.
-        probe, answers, good = (
-            Signal(range(TAGS + 1), name=n) for n in ("probe", "answers", "good")
-        )
-        last_probe = Signal(range(TAGS + 1))
-        m.d.comb += self.test.p.bit.eq(
-            constant.first_bit + Cat(probe[:_LOG_TAGS], where.index[_LOG_TAGS:])
-        )
 
         # A burst.
         address = Signal(at_bits)
@@ -385,7 +297,7 @@ class Walker(wiring.Component):
             m.d.comb += beats.eq((lead + blocks + blocks_of_beat - 1) >> log_per_beat)
         tag_lead = number[:log_per_beat]
         m.d.comb += tag_beats.eq(
-            ((tag_lead + good - number) * beats_of_block + blocks_of_beat - 1) >> log_per_beat
+            ((tag_lead + search.end - number) * beats_of_block + blocks_of_beat - 1) >> log_per_beat
         )
         last = Signal()
         pointer = Signal(range(2 * depth))
@@ -394,8 +306,8 @@ class Walker(wiring.Component):
         may = Signal()
         m.d.comb += [
             pointer.eq(reserved[client]),
-            used.eq(pointer - self.taken[client]),
-            fits.eq(used + Mux(constant.tight, beats * _most_pieces(shapes), beats) <= depth),
+            used.eq(pointer - Array(self.taken)[client]),
+            fits.eq(used + Mux(constant.tight, beats * most_pieces(shapes), beats) <= depth),
             may.eq(self.enable & ~self.stop & ~self.ar.valid & self.order.ready),
         ]
         with m.If(self.ar.ready):
@@ -414,36 +326,29 @@ class Walker(wiring.Component):
             job.nbytes.eq(sizes.get << _LOG_BLOCK),
         ]
 
-        # Which beats of it are meant. Where the row starts and ends is seen a cycle late.
-        row_start, row_end = Signal(unit_bits), Signal(unit_bits + 1)
-        m.d.sync += [row_start.eq(start), row_end.eq(start + constant.row)]
-        from_unit = Signal(range(shapes.burst_beats * units_of_beat + 1))
-        to_unit = Signal.like(from_unit)
-        cursor, from_beat, to_beat = (
-            Signal(range(shapes.burst_beats + 1), name=n)
-            for n in ("cursor", "from_beat", "to_beat")
-        )
-        window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
-        row_ends, meets = Signal(), Signal()
-        over, shares = Signal(), Signal()
+        # Which beats of it are meant.
         order, visit = self.order.p, self.visit.p
         m.d.comb += [
-            row_ends.eq(row_end <= window[1]),
-            meets.eq((flags.begun | (row_start < window[1])) & ~flags.mute),
-            from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
-            to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
-            from_beat.eq(from_unit >> log_units),
-            shares.eq((units_of_beat > 2) & meets & (from_beat < cursor)),
-            to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
-            order.client.eq(client),
+            marks.start.eq(start),
+            marks.row.eq(constant.row),
+            marks.begun.eq(flags.begun),
+            marks.mute.eq(flags.mute),
+            marks.final.eq(lefts.get == 1),
+            marks.begin.eq(begin),
+            marks.stop.eq(stop),
+            marks.lead.eq(lead),
+            marks.beats.eq(beats),
             visit.client.eq(client),
-            visit.half.eq(kept.half),
+            visit.half.eq(search.half),
             visit.tag.eq(number),
             visit.beats.eq(pointer),
         ]
 
-        with m.If(self.clear):
-            m.d.sync += known.eq(0)
+        # What is written only where it is enabled takes no gate.
+        m.d.comb += [
+            sizes.put.eq(size),
+            dones.put.eq(begin + blocks),
+        ]
 
         with m.FSM():
             with m.State("Choose-Client"):
@@ -472,68 +377,39 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     rows.write.eq(1),
                     rows.put.begun.eq(flags.begun),
-                    sizes.put.eq(size),
                 ]
                 with m.If(back | ahead):
                     m.d.comb += [places.write.eq(1), starts.write.eq(1)]
                     m.next = "Size-Chunk"
                 with m.Else():
-                    m.d.comb += [sizes.write.eq(1), dones.write.eq(1)]
-                    m.d.sync += [
-                        probe.eq(number),
-                        answers.eq(number),
-                        good.eq(number),
-                        last_probe.eq(number + 1),
-                    ]
+                    m.d.comb += sizes.write.eq(1)
                     m.next = "Find-Tag"
                     with m.If(constant.raw):
                         m.next = "Add-Blocks"
 
             with m.State("Find-Tag"):
-                with m.If(~hit):
-                    m.d.sync += last_probe.eq(limit)
-                with m.If(constant.tracked):
-                    m.next = "Test-Chunks"
-                with m.Else():
-                    m.d.sync += good.eq(limit)
-                    m.next = "Ask-Tags"
-                    with m.If(hit):
-                        m.next = "Add-Blocks"
-
-            with m.State("Test-Chunks"):
-                m.d.comb += self.test.valid.eq((probe != last_probe) & ~self.stop)
-                with m.If(self.test.valid & self.test.ready):
-                    m.d.sync += probe.eq(probe + 1)
-                with m.If(self.test_valid):
-                    m.d.sync += answers.eq(answers + 1)
-                    # The first that is not readable ends the run.
-                    with m.If(self.test_readable & (answers == good)):
-                        m.d.sync += good.eq(good + 1)
-                with m.If(answers == last_probe):
-                    # SEC: TEC.WRITTEN_BITMAP -- what an earlier run or session left is never read.
-                    with m.If(good == number):
-                        m.d.sync += self.fault.eq(1)
-                        m.next = "Stop"
-                    with m.Elif(hit):
-                        m.next = "Add-Blocks"
-                    with m.Else():
+                m.d.comb += search.valid.eq(1)
+                with m.If(search.done):
+                    m.next = "Add-Blocks"
+                    with m.If(search.missing):
                         m.next = "Ask-Tags"
 
             with m.State("Ask-Tags"):
                 # Chunks that are not verified yet may need the tags of the other half only.
-                with m.If(self.unverified[client] > since.get):
+                with m.If(Array(self.unverified)[client] > since.get):
                     m.next = "Choose-Client"
                 with m.Elif(may):
                     m.d.comb += [
                         self.order.valid.eq(1),
                         order.kind.eq(Kind.TAGS),
+                        order.client.eq(client),
                         order.ends.eq(1),
                         order.drop.eq(tag_beats),
                         order.total.eq(tag_beats),
                         order.first.eq(number),
-                        order.end.eq(good),
-                        order.half.eq(~kept.half),
-                        groups.write.eq(1),
+                        order.end.eq(search.end),
+                        order.half.eq(~search.half),
+                        search.asks.eq(1),
                         since.write.eq(1),
                         self.asked.valid.eq(1),
                         self.asked.beats.eq(tag_beats),
@@ -541,26 +417,20 @@ class Walker(wiring.Component):
                     m.d.sync += [
                         self.ar.valid.eq(1),
                         self.ar.p.address.eq(
-                            bus.window_base + self._beat(Cat(number, group) << _LOG_BLOCK)
+                            bus.window_base + self._beat(Cat(number, search.group) << _LOG_BLOCK)
                         ),
                         self.ar.p.length.eq(tag_beats - 1),
-                        known.bit_select(client, 1).eq(1),
                     ]
                     m.next = "Add-Blocks"
-                m.d.comb += [
-                    groups.put.group.eq(group),
-                    groups.put.low.eq(number),
-                    groups.put.high.eq(good),
-                    groups.put.half.eq(~kept.half),
-                ]
 
             with m.State("Add-Blocks"):
+                m.d.comb += marks.clear.eq(1)
+                done = Mux(visiting.bit_select(client, 1), dones.get, 0)
                 m.d.sync += [
                     visiting.bit_select(client, 1).eq(1),
-                    address.eq(where.at + dones.get),
-                    left.eq(sizes.get - dones.get),
-                    begin.eq(dones.get),
-                    cursor.eq(0),
+                    address.eq(where.at + done),
+                    left.eq(sizes.get - done),
+                    begin.eq(done),
                 ]
                 m.next = "Cut-Burst"
 
@@ -574,10 +444,8 @@ class Walker(wiring.Component):
             with m.State("Ask-Data"):
                 goes = Signal()
                 m.d.comb += [
-                    marks.eq(1),
                     self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
                     goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
-                    dones.put.eq(begin + blocks),
                     dones.write.eq(goes),
                     self.asked.valid.eq(goes),
                     self.asked.beats.eq(beats),
@@ -589,45 +457,37 @@ class Walker(wiring.Component):
                         self.ar.p.address.eq(bus.window_base + self._beat(address << _LOG_BLOCK)),
                         self.ar.p.length.eq(beats - 1),
                     ]
-                    m.next = "Mark-Beats"
+                    m.next = "Next-Row"
                 with m.Elif(~fits):
                     m.next = "Choose-Client"
 
             with m.State("Mark-Beats"):
                 m.d.comb += [
+                    order.eq(marks.order),
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
-                    self.order.valid.eq(meets | (cursor != beats)),
-                    order.again.eq(shares),
-                    order.drop.eq(Mux(shares, 0, Mux(meets, from_beat, beats) - cursor)),
-                    order.total.eq(Mux(meets, to_beat, beats) - Mux(shares, from_beat, cursor)),
-                    order.first.eq(from_unit[:log_units]),
-                    order.end.eq((to_unit - 1)[:log_units] + 1),
-                    order.final.eq(row_ends & (lefts.get == 1)),
-                    order.ends.eq(~meets | (to_beat == beats)),
-                    over.eq(~meets | ~row_ends | (row_end == window[1])),
-                    rows.put.more.eq(last & ~row_ends),
-                    rows.put.begun.eq(~row_ends),
-                    rows.put.mute.eq(row_ends & ((lefts.get == 1) | ~constant.merge)),
+                    order.client.eq(client),
+                    self.order.valid.eq(marks.valid),
+                    marks.takes.eq(self.order.ready | ~marks.valid),
+                    rows.put.more.eq(last & ~marks.row_ends),
+                    rows.put.begun.eq(~marks.row_ends),
+                    rows.put.mute.eq(marks.row_ends & (marks.final | ~constant.merge)),
                 ]
-                with m.If(self.order.ready | ~self.order.valid):
-                    with m.If(meets):
+                with m.If(marks.takes):
+                    with m.If(marks.meets):
                         m.d.comb += [
                             rows.write.eq(1),
-                            starts.write.eq(row_ends),
-                            lefts.write.eq(row_ends),
+                            starts.write.eq(marks.row_ends),
+                            lefts.write.eq(marks.row_ends),
                         ]
-                        m.d.sync += [
-                            cursor.eq(to_beat),
-                            reserved[client].eq(pointer + to_beat - from_beat),
-                        ]
+                        m.d.sync += reserved[client].eq(pointer + marks.pieces)
                     m.next = "Next-Row"
-                    with m.If(over):
+                    with m.If(marks.over):
                         m.next = "Choose-Client"
                         with m.If(last):
                             m.next = "Close-Chunk"
 
             with m.State("Next-Row"):
-                m.d.comb += marks.eq(1)
+                m.d.comb += strides.eq(1)
                 m.next = "Mark-Beats"
 
             with m.State("Close-Chunk"):
@@ -641,13 +501,10 @@ class Walker(wiring.Component):
                 m.d.sync += visiting.bit_select(client, 1).eq(0)
                 with m.If(finished):
                     m.d.sync += [
-                        full[client].bit_select(half, 1).eq(0),
+                        full.bit_select(key, 1).eq(0),
                         heads.bit_select(client, 1).eq(~half),
                     ]
                 m.next = "Choose-Client"
-
-            with m.State("Stop"):
-                pass
 
         m.d.comb += self.asked.client.eq(client)
 
@@ -657,20 +514,3 @@ class Walker(wiring.Component):
         """Return the address of the beat in which byte ``address`` is."""
         log_beat = (self.shapes.config.bus.beat_bytes - 1).bit_length()
         return address >> log_beat << log_beat
-
-    def _kept(self, m, name, shape, key, write_key):
-        """Return a memory of one item per ``key``: ``get``, and ``put`` where ``write``."""
-        kept = memory.Memory(shape=shape, depth=1 << len(key), init=[])
-        m.submodules[name] = kept
-        put, get = kept.write_port(), kept.read_port(domain="comb")
-        m.d.comb += [get.addr.eq(key), put.addr.eq(write_key)]
-        return _Kept(put.data, put.en, get.data)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """Ports of a memory of contexts."""
-
-    put: Any
-    write: Any
-    get: Any

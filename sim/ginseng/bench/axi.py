@@ -86,8 +86,12 @@ class AxiMemory:
     @property
     def processes(self) -> tuple[Any, ...]:
         """The background processes, one per channel, and the clock."""
-        return (self._clock, self._read_addresses, self._read_data, self._write_addresses,
-                self._write_data, self._responses)  # fmt: skip
+        return (*self.write_processes, self._read_addresses, self._read_data)
+
+    @property
+    def write_processes(self) -> tuple[Any, ...]:
+        """Those of a manager that only writes."""
+        return (self._clock, self._write_addresses, self._write_data, self._responses)
 
     def _response(self, address: int) -> int:
         if address + self._beat > len(self.memory):

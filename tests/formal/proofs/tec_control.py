@@ -2,19 +2,44 @@
 
 from unittest.mock import patch
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.hdl import Assert, Assume, Cover
+from amaranth.lib.wiring import Out
 
 from ginseng.bench.formal.harness import Harness
 from ginseng.bench.formal.proof import Bug, Engine, Proof
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
 from ginseng.isa.mailbox import Refusal
 from ginseng.tec import bitmap as bitmap_module
+from ginseng.tec import control as control_module
+from ginseng.tec import placement as placement_module
+from ginseng.tec import shapes as shapes_module
+from ginseng.tec import table as table_module
 from ginseng.tec.bitmap import Bitmap
 from ginseng.tec.control import Control, ControlOp
 from ginseng.tec.keys import Limits
 from ginseng.tec.placement import Placement
 from ginseng.tec.shapes import TecShapes
+from ginseng.tec.table import Table, TableOp
+
+
+def anything(harness: Harness, part: type, made: list) -> type:
+    """Return a component of which only the ports are left; ``made`` gets those that are made."""
+
+    def init(self, *arguments):
+        part.__init__(self, *arguments)
+        made.append(self)
+
+    def elaborate(self, platform):
+        m = Module()
+        for path, member, value in self.signature.flatten(self):
+            if member.flow is Out:
+                port = Value.cast(value)
+                name = "_".join(map(str, (part.__name__, *path)))
+                m.d.comb += port.eq(harness.free(name, len(port)))
+        return m
+
+    return type(part.__name__, (part,), {"__init__": init, "elaborate": elaborate})
 
 
 class WrittenOnce(Harness):
@@ -88,37 +113,20 @@ class WrittenOnce(Harness):
 
 
 class GivenOnce(Harness):
-    """`Control` without its table, keys and bitmap, which may answer anything at any time."""
+    """`Control`; its table, keys and bitmap answer anything at any time."""
 
-    EPOCHS = 3
+    EPOCHS, BITS = 2, 2
     CONFIG = SystemConfig(
         bus=BusConfig(window_bytes=4096), tec=TecConfig(table_entries=2, bitmap_bits=16)
     )
-    PARTS = (
-        ("table.done", 1),
-        ("table.refusal", Refusal),
-        ("table.sealed", 1),
-        ("table.owes", 1),
-        ("table.wiped", 1),
-        ("keys.loaded", 1),
-        ("keys.wiped", 1),
-        ("keys.complete", 1),
-        ("keys.asked_loaded", 1),
-        ("keys.load_refusal", Refusal),
-        ("keys.declare_refusal", Refusal),
-        ("keys.seal_valid", 1),
-        ("keys.seal_ok", 1),
-        ("bitmap.clean", 1),
-        ("bitmap.waits", 1),
-        ("bitmap.begin_valid", 1),
-        ("bitmap.begin_fresh", 1),
-    )
+    PARTS = ("Table", "KeySlots", "Bitmap")
 
     def build(self, m: Module) -> None:
-        m.submodules.dut = dut = Control(TecShapes(self.CONFIG), Limits(epochs=self.EPOCHS))
-        for path, shape in self.PARTS:
-            self.replace(f"dut.session.{path}", shape)
-        self.feed(m, dut.command, "command")
+        parts = {n: anything(self, getattr(control_module, n), []) for n in self.PARTS}
+        with patch.multiple(control_module, VERSION_BITS=self.BITS, **parts):
+            dut = Control(TecShapes(self.CONFIG), Limits(epochs=self.EPOCHS))
+            m.submodules.dut = dut.elaborate(None)
+        self.offer(m, dut.command, "command")
         m.d.comb += [
             dut.importing.done.eq(self.free("done")),
             dut.open_chunk.eq(self.free("open_chunk")),
@@ -127,37 +135,282 @@ class GivenOnce(Harness):
         command, taken = dut.command.p, dut.command.valid & dut.command.ready
 
         # The command under way, and what was given before.
-        asked = Signal(command.shape())
+        op, check, number = Signal(ControlOp), Signal(), Signal(self.BITS)
         with m.If(taken):
-            m.d.sync += asked.eq(command)
+            m.d.sync += [op.eq(command.op), check.eq(command.check)]
+            m.d.sync += number.eq(command.row.version)
         imports, runs = Signal(), Signal()
         m.d.sync += [imports.eq(dut.importing.valid), runs.eq(dut.running)]
         begins = dut.running & ~runs
-        gives = (dut.importing.valid & ~imports) | begins
-        epoch, run = Signal(48), Signal(48)
-        with m.If(gives):
+        epoch, run = Signal(self.BITS), Signal(self.BITS)
+        with m.If((dut.importing.valid & ~imports) | begins):
             m.d.sync += epoch.eq(dut.importing.epoch)
-            m.d.comb += Assert(dut.importing.epoch > epoch)
-        with m.If(begins):
-            m.d.sync += run.eq(asked.row.version)
             m.d.comb += [
-                Assert(asked.op == ControlOp.RUN),
-                Assert(asked.row.version > run),
-                Assert(asked.row.version <= self.EPOCHS),
+                Assert(dut.importing.epoch > epoch),
+                Assert(dut.importing.epoch <= self.EPOCHS),
             ]
+        with m.If(begins):
+            m.d.sync += run.eq(number)
+            m.d.comb += [Assert(op == ControlOp.RUN), Assert(number > run)]
         m.d.comb += [
-            Assert(dut.importing.epoch <= self.EPOCHS),
-            Assert(~dut.importing.valid | (asked.op == ControlOp.IMPORT)),
+            Assert(~dut.importing.valid | (op == ControlOp.IMPORT)),
             # While one is in use, it stays.
             Assert(~(imports & dut.importing.valid) | (dut.importing.epoch == epoch)),
             Assert(~(runs & dut.running) | (dut.importing.epoch == epoch)),
             # What is only asked changes nothing.
-            Assert(~(asked.check & (dut.importing.valid | begins))),
-            Cover(begins & (run == 1) & (epoch == 2)),
+            Assert(~(check & (dut.importing.valid | begins))),
+            Cover(begins & (epoch != 0)),
         ]
 
 
-BITMAP, CONTROL = "ginseng.tec.bitmap", "ginseng.tec.control"
+class Apart(Harness):
+    """`Placement` of one row or source beside the rows of a table.
+
+    The claim is made when it is done. Before that the harness says what it is about to compare,
+    and that all that it has compared was apart, so that an induction sees it.
+    """
+
+    ENTRIES, WINDOW, GRANULE, ALIGNMENT = 2, 4096, 512, 1024
+    CONFIG = SystemConfig(
+        bus=BusConfig(window_bytes=WINDOW), tec=TecConfig(table_entries=ENTRIES, bitmap_bits=2)
+    )
+
+    def build(self, m: Module) -> None:
+        with (
+            patch.multiple(shapes_module, GRANULE=self.GRANULE, MAX_CHUNK=2 * self.GRANULE),
+            patch.multiple(placement_module, GRANULE=self.GRANULE, BASE_ALIGNMENT=self.ALIGNMENT),
+        ):
+            shapes = TecShapes(self.CONFIG)
+            dut = Placement(shapes)
+            m.submodules.dut = module = dut.elaborate(None)
+        states = module._generated["fsm"].encoding
+        # How many chunks a row has is divided out in the design; here it is any number.
+        self.replace("dut.difference", len(dut.chunk) + 2)
+        base, tag_base, length = (
+            self.constant(m, name, shapes.index_bits) for name in ("base", "tag_base", "length")
+        )
+        imports, tagged = self.constant(m, "imports"), self.constant(m, "tagged")
+        table = [self.constant(m, f"row_{n}", dut.other.shape()) for n in range(self.ENTRIES)]
+        handle = self.constant(m, "handle", range(self.ENTRIES))
+        row, source = (Signal(dut.other.shape(), name=name) for name in ("row", "source"))
+        for n, entry in enumerate(table):
+            with m.If(dut.index == n):
+                m.d.comb += row.eq(entry)
+            with m.If(handle == n):
+                m.d.comb += source.eq(entry)
+        m.d.comb += [
+            dut.start.eq(self.free("start")),
+            dut.imports.eq(imports),
+            dut.tagged.eq(tagged),
+            Assume(tagged | imports),
+            dut.base.eq(base),
+            dut.tag_base.eq(tag_base),
+            dut.length.eq(length),
+            dut.other.eq(Mux(dut.by_index, row.as_value(), source.as_value())),
+        ]
+
+        # Spans: first granule, and how many.
+        unit, end = self.ALIGNMENT // self.GRANULE, self.WINDOW // self.GRANULE
+
+        def spans(entry):
+            return (entry.base * unit, entry.length), (entry.tag_base * unit, entry.chunks)
+
+        own = (
+            (base, Mux(imports, source.length, length)),
+            (tag_base, Mux(imports, source.chunks, dut.chunks)),
+        )
+
+        def inside(span):
+            return span[0] + span[1] <= end
+
+        def apart(one, other):
+            return (one[0] + one[1] <= other[0]) | (other[0] + other[1] <= one[0])
+
+        def apart_from(entry):
+            """The four comparisons with a row, in their order."""
+            return [
+                ~entry.valid | apart(mine, theirs) | (~tagged if mine is own[1] else 0)
+                for mine in own
+                for theirs in spans(entry)
+            ]
+
+        # The claim.
+        good = dut.done & ~dut.outside & ~dut.overlaps
+        with m.If(good):
+            m.d.comb += [
+                Assert(inside(own[0])),
+                Assert(inside(own[1]) | ~tagged),
+                Assert(apart(*own) | imports),
+                *(Assert(Cat(apart_from(entry)).all()) for entry in table),
+            ]
+        m.d.comb += [
+            Cover(good & imports & table[0].valid),
+            Cover(good & ~imports),
+            Cover(dut.done & dut.overlaps),
+            Cover(dut.done & dut.outside),
+        ]
+
+        # What it is about to do.
+        state = self.peek("dut.fsm_state", range(len(states)))
+        at = {name: state == code for name, code in states.items()}
+        acc = dut.left
+        of_row, mine, theirs = (
+            self.peek(f"dut.{name}", shape)
+            for name, shape in (("of_row", 1), ("own", dut.width), ("others", dut.width))
+        )
+        window, other, tags, other_tags, back = (
+            self.peek(f"dut.{name}") for name in ("window", "apart", "tags", "other_tags", "back")
+        )
+
+        def pick(which, pair, n):
+            return Mux(which, pair[1][n], pair[0][n])
+
+        def first(n):
+            return Mux(back, second_of(other_tags, n), pick(tags, own, n))
+
+        def second(n):
+            return Mux(back, pick(tags, own, n), second_of(other_tags, n))
+
+        def second_of(which, n):
+            return Mux(other, pick(which, spans(row), n), pick(which, own, n))
+
+        operand = Mux(of_row, theirs, mine)
+        start = Signal(signed(dut.width))
+        m.d.comb += start.eq(Mux(window, end, first(0)))
+        divides = at["Divide"] | at["Choose-Quotient"] | at["Round-Up"] | at["Take-Chunks"]
+        compares = at["Compare-Span"] | at["Add-Base"]
+        subtracts = at["Subtract-Base"] | at["Subtract-Length"]
+        ends = at["Take-Free"] | at["Subtract-Chunks"]
+        working = at["Compare-Window"] | compares | subtracts | divides | at["Seek-Row"] | ends
+        with m.If(working):
+            m.d.comb += Assert(~(dut.outside | dut.overlaps))
+        with m.Else():
+            m.d.comb += Assert(~dut.by_index)
+        with m.If(at["Compare-Window"]):
+            m.d.comb += [Assert(window), Assert(acc == end)]
+        with m.If(compares):
+            m.d.comb += [Assert(~window), Assert(acc == 0)]
+        with m.If(at["Add-Base"]):
+            m.d.comb += Assert(operand == first(0))
+        with m.If(at["Subtract-Base"]):
+            m.d.comb += [Assert(acc == start), Assert(operand == second(0))]
+        with m.If(at["Subtract-Length"]):
+            m.d.comb += [Assert(acc == start - second(0)), Assert(operand == second(1))]
+        with m.If(divides):
+            m.d.comb += [Assert(window), Assert(~imports), Assert(~other_tags)]
+        with m.If(at["Seek-Row"]):
+            m.d.comb += [Assert(other), Assert(acc == 0), Assert(~(tags | other_tags | back))]
+        with m.If(window & working):
+            m.d.comb += [Assert(~(other | back | tags)), Assert(tagged | ~other_tags)]
+        with m.If(~window & ~other & (compares | subtracts)):
+            m.d.comb += [Assert(~imports), Assert(~tags & other_tags)]
+        with m.If(other & ~tagged & working):
+            m.d.comb += Assert(~tags)
+        with m.If(other & (compares | subtracts)):
+            m.d.comb += Assert(row.valid)
+        with m.If(ends | at["Seek-Row"]):
+            m.d.comb += [Assert(~window), Assert(other)]
+
+        # All before that is apart.
+        with m.If(working & (~window | divides | other_tags)):
+            m.d.comb += Assert(inside(own[0]))
+        with m.If(working & ~window):
+            m.d.comb += Assert(inside(own[1]) | ~tagged)
+        with m.If(working & other):
+            m.d.comb += Assert(apart(*own) | imports)
+        for n, entry in enumerate(table):
+            with m.If(ends | (working & other & (dut.index > n))):
+                m.d.comb += Assert(Cat(apart_from(entry)).all())
+            with m.If((compares | subtracts) & other & (dut.index == n)):
+                for position, separate in enumerate(apart_from(entry)):
+                    m.d.comb += Assert(separate | (Cat(other_tags, tags) <= position))
+
+
+class Taken(Harness):
+    """`Table` and a handle of the solver's choice; the checks of a row answer anything."""
+
+    CONFIG = SystemConfig(
+        bus=BusConfig(window_bytes=4096), tec=TecConfig(table_entries=2, bitmap_bits=4)
+    )
+    FIELDS = ("base", "tag_base", "length", "chunk")
+
+    def build(self, m: Module) -> None:
+        shapes = TecShapes(self.CONFIG)
+        all_rules, placements = [], []
+        with patch.multiple(
+            table_module,
+            RowRules=anything(self, table_module.RowRules, all_rules),
+            Placement=anything(self, table_module.Placement, placements),
+        ):
+            dut = Table(shapes)
+            m.submodules.dut = dut.elaborate(None)
+        (rules,), (placement,) = all_rules, placements
+        handle = self.constant(m, "handle", range(2))
+
+        # Operands stay from start to done, and are zero until all is wiped.
+        busy, starts = Signal(), Signal()
+        m.d.comb += [starts.eq(self.free("starts") & ~busy & dut.wiped), dut.start.eq(starts)]
+        with m.If(starts):
+            m.d.sync += busy.eq(1)
+        with m.Elif(dut.done):
+            m.d.sync += busy.eq(0)
+        for name in ("op", "handle", "row", "check", "locked", "use", "epoch"):
+            port = Value.cast(getattr(dut, name))
+            before = Signal(len(port), name=f"{name}_before")
+            m.d.comb += port.eq(Mux(starts, self.free(name, len(port)), before))
+            m.d.sync += before.eq(port)
+        m.d.comb += [
+            dut.begin.eq(self.free("begin")),
+            dut.exported.eq(self.free("exported")),
+            dut.running.eq(self.free("running") & dut.wiped & ~(busy | starts)),
+            dut.lookup.handle.eq(handle),
+        ]
+
+        # What the checks said of the row, and what was taken.
+        legal, fits, places, there = Signal(), Signal(), Signal(), Signal()
+        chunks = Signal.like(placement.chunks)
+        kept = {name: Signal.like(dut.lookup.entry[name]) for name in (*self.FIELDS, "chunks")}
+        m.d.sync += chunks.eq(placement.chunks)
+        with m.If(placement.start):
+            m.d.sync += [legal.eq(rules.refusal == Refusal.NONE), fits.eq(0), places.eq(1)]
+        with m.Elif(placement.done & places):
+            m.d.sync += [fits.eq(~(placement.outside | placement.overlaps)), places.eq(0)]
+        ours = dut.handle[:1] == handle
+        takes = dut.done & (dut.op == TableOp.LOAD) & (dut.refusal == Refusal.NONE)
+        with m.If(takes):
+            row, position = dut.row, shapes.position_bits
+            far = (row.base[position:], row.tag_base[position:], row.length[position:])
+            m.d.comb += [
+                Assert(legal & fits),
+                Assert(~Cat(*far).any()),
+                Assert(dut.handle < 2),
+                Assert(~(ours & there)),
+            ]
+            with m.If(ours & ~dut.check):
+                m.d.sync += [there.eq(1), kept["chunks"].eq(chunks)]
+                m.d.sync += [kept[name].eq(row[name]) for name in self.FIELDS]
+        row = dut.row
+        odd = Cat(row.base[:7], row.tag_base[:7], row.length[:4], row.chunk[:4]).any()
+        m.d.comb += [
+            # What is legal by itself is in units.
+            Assume((rules.refusal != Refusal.NONE) | ~odd),
+            # The comparison looks at others only while it is under way (see `placement`).
+            Assume(~placement.by_index | (places & ~placement.done)),
+            # Only what was checked is placed.
+            Assume(~(starts & (dut.op == TableOp.PLACE) & ours) | there),
+            Assert(~dut.running | (dut.lookup.entry.valid == there)),
+            *(
+                Assert(~(dut.running & there) | (dut.lookup.entry[name] == value))
+                for name, value in kept.items()
+            ),
+            Assert(dut.done | ~(dut.running & busy)),
+            Cover(dut.running & there & (kept["base"] != 0)),
+        ]
+
+
+BITMAP, CONTROL, PLACEMENT, TABLE = (
+    f"ginseng.tec.{name}" for name in ("bitmap", "control", "placement", "table")
+)
 
 PROOFS = [
     Proof(
@@ -218,11 +471,12 @@ PROOFS = [
         claim="P1: every import and every run has an epoch, and every run a number, that none "
         "before had in the session; none is above the limit",
         harness=GivenOnce,
-        configuration=f"limit of {GivenOnce.EPOCHS} epochs; table, keys and bitmap answer anything "
-        "at any time",
-        generalises="the limit is compared with and nothing else; the counters have their 48 bits",
-        assumptions=("the monitor holds a command until it is taken", "no wipe"),
-        depth=24,
+        configuration=f"epochs and runs of {GivenOnce.BITS} bits instead of 48, the last is "
+        f"{GivenOnce.EPOCHS}; table, keys and bitmap answer anything at any time",
+        generalises="they are counted and compared as whole numbers",
+        assumptions=("no wipe",),
+        depth=26,
+        timeout=900,
         bugs=(
             Bug(
                 name="an import goes on with the epoch of the one before",
@@ -245,13 +499,105 @@ PROOFS = [
             Bug(
                 name="a run is only asked for, and starts",
                 module=CONTROL,
-                old="""                            with m.Default():
-                                with m.If(~held.check):
-                                    m.next = "Count-Epoch"
-""",
-                new="""                            with m.Default():
-                                m.next = "Count-Epoch"
-""",
+                old="with m.Default(), m.If(~held.check):",
+                new="with m.Default():",
+            ),
+        ),
+    ),
+    Proof(
+        name="placement",
+        claim="P5: a row or source that is neither outside nor overlaps lies inside the window, "
+        "and shares no granule with data or tags of any row, nor a row with its own tags",
+        harness=Apart,
+        configuration=f"window of {Apart.WINDOW // Apart.GRANULE} granules, bases are multiples of "
+        f"{Apart.ALIGNMENT // Apart.GRANULE}, {Apart.ENTRIES} rows, also illegal ones; a row has "
+        "any number of chunks, instead of the quotient",
+        assumptions=("operands stay the same", "a row has tags"),
+        generalises="rows are compared one after the other in a loop, all alike; positions are "
+        "compared as whole numbers, and an operation starts from the same registers each time",
+        engine=Engine.INDUCTION,
+        depth=26,
+        timeout=900,
+        bugs=(
+            Bug(
+                name="tags are not compared with tags",
+                module=PLACEMENT,
+                old="with m.Elif(other_tags & (tags | ~self.tagged)):",
+                new="with m.Elif(tags | (other_tags & ~self.tagged)):",
+            ),
+            Bug(
+                name="a span that starts with another does not meet it",
+                module=PLACEMENT,
+                old="below = total[-1]",
+                new="below = total[-1] & (acc != 0)",
+            ),
+            Bug(
+                name="the last row is not looked at",
+                module=PLACEMENT,
+                old="last = self.index == self.shapes.tec.table_entries - 1",
+                new="last = self.index == self.shapes.tec.table_entries - 2",
+            ),
+            Bug(
+                name="tags may leave the window",
+                module=PLACEMENT,
+                old="m.d.sync += [self.chunks.eq(acc), acc.eq(end), other_tags.eq(1)]",
+                new="m.d.sync += [self.chunks.eq(acc), acc.eq(end * 2), other_tags.eq(1)]",
+            ),
+            Bug(
+                name="a row is not compared with its own tags",
+                module=PLACEMENT,
+                old="                        m.d.sync += window.eq(0)\n"
+                '                        m.next = "Compare-Span"',
+                new="                        m.d.sync += Cat(window, apart, other_tags).eq(0b010)\n"
+                '                        m.next = "Seek-Row"',
+            ),
+        ),
+    ),
+    Proof(
+        name="table",
+        claim="P5: a row is in the table, as it was given, exactly if it was taken: once, found "
+        "legal by itself, inside the window and apart from all others",
+        harness=Taken,
+        configuration="2 rows, window of 4 KiB; the checks of a row answer anything at any time",
+        generalises="rows are alike, any of them; what the checks mean is in `placement`, and in "
+        "the tests of every kind of row",
+        assumptions=(
+            "operands stay from start to done",
+            "only a row that was taken is placed",
+            "a row that is legal by itself is aligned",
+            "the comparison looks at other rows only while it is under way (see placement)",
+        ),
+        depth=12,
+        bugs=(
+            Bug(
+                name="a row that is only asked for is taken",
+                module=TABLE,
+                old="with m.Elif(~self.check):",
+                new="with m.Else():",
+            ),
+            Bug(
+                name="a row that overlaps is taken if nothing is written to it",
+                module=TABLE,
+                old="with m.Elif(placement.overlaps):",
+                new="with m.Elif(placement.overlaps & writes):",
+            ),
+            Bug(
+                name="a row takes the place of another",
+                module=TABLE,
+                old="with m.Elif(now.valid):",
+                new="with m.Elif(now.valid & self.check):",
+            ),
+            Bug(
+                name="tags far behind the window wrap into it",
+                module=TABLE,
+                old="with m.Elif(far_data | far_tags):",
+                new="with m.Elif(far_data):",
+            ),
+            Bug(
+                name="the handle of a row is cut off",
+                module=TABLE,
+                old="with m.If(~known):",
+                new="with m.If(~known & writes):",
             ),
         ),
     ),

@@ -157,15 +157,15 @@ def test_sums_of_interleaved_contexts_are_those_of_the_definition(idle):
 
     async def feed(ctx):
         for slot, key in enumerate(keys):
-            for squares in (0, 1):
-                item = {"block": number(key), "slot": slot, "start": 1, "power": 1}
-                await put(ctx, dut.i, item | {"squares": squares})
+            for exponent in range(dut.powers):
+                item = {"blocks": number(key), "slot": slot, "start": 1, "power": 1}
+                await put(ctx, dut.i, item | {"exponent": exponent, "end": 1})
                 await ctx.tick().until(dut.idle)
         for n, k in order:
             context, slot, blocks = chunks[n]
             while rng.random() < idle:
                 await ctx.tick()
-            item = {"block": number(blocks[k]), "context": context, "slot": slot}
+            item = {"blocks": number(blocks[k]), "end": 1, "context": context, "slot": slot}
             await put(ctx, dut.i, item | {"start": k == 0, "last": k == len(blocks) - 1})
 
     async def collect(ctx):

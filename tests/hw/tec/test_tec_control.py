@@ -391,5 +391,150 @@ def test_random_sessions_go_as_the_golden_ones(gates_of):
     pair = Pair(gates_of(CONFIG, **LIMITS), random.Random(1))
     while pair.commands < 10_000:
         pair.step()
-    print(pair.faults, pair.sessions)
+    assert pair.sessions > 200
+    assert pair.faults > 20
     assert pair.answers == SESSION_ANSWERS
+
+
+class Scene:
+    """Gates in a run of one program, one scratch tensor and one export, two chunks each."""
+
+    ROWS = (
+        {"domain": 3, "permissions": R | X, "measured": 1, "source": PLAIN},
+        {"domain": 2, "permissions": R | W},
+        {"domain": 5, "permissions": W, "slot": 1},
+    )
+
+    def __init__(self, gates):
+        self.gates = gates
+        gates.reset()
+
+    def command(self, op, **fields):
+        return self.gates.command(op, imports=lambda port: True, **fields)
+
+    def configure(self):
+        assert self.command(ControlOp.BEGIN, row=b"k" * 16) is Refusal.NONE
+        assert self.command(ControlOp.SLOT, slot=1, use=2) is Refusal.NONE
+        for handle, fields in enumerate(self.ROWS):
+            place = {"base": BASE + 0x100 * handle, "tag_base": BASE + 0x2000 + 0x80 * handle}
+            row = TENSOR_ROW.pack(chunk=32, length=64, **place, **fields)
+            assert self.command(ControlOp.ROW, handle=handle, row=row) is Refusal.NONE
+        row = TENSOR_ROW.pack(base=BASE + 0x3000)
+        assert self.command(ControlOp.IMPORT, handle=0, row=row) is Refusal.NONE
+        return self
+
+    def ready(self):
+        self.configure()
+        assert self.command(ControlOp.LOCK, handle=0) is Refusal.NONE
+        assert self.command(ControlOp.KEY, slot=1, row=b"s" * 16) is Refusal.NONE
+        return self
+
+    def run(self, number=1):
+        assert self.command(ControlOp.RUN, row=TENSOR_ROW.pack(version=number)) is Refusal.NONE
+        return self
+
+    def write(self, handle, index, *, finish=True):
+        entry = self.gates.lookup(handle)
+        bit = entry["first_bit"] + index
+        good = self.gates.ask("begin", "begin_fresh", bit=bit, export=entry["domain"] == 5)
+        if finish and good:
+            self.gates.pulse("finish")
+        return good
+
+    def finish(self, **fields):
+        return self.command(ControlOp.FINISH, **fields)
+
+
+@pytest.fixture
+def scene(gates_of):
+    return Scene(gates_of(CONFIG, **LIMITS))
+
+
+@pytest.mark.rtl
+@pytest.mark.sec("TEC.EXPORT_COMPLETE")
+def test_a_run_without_a_chunk_of_an_export_does_not_finish(scene):
+    scene.ready().run()
+    assert scene.write(2, 1)
+    assert scene.write(1, 0)
+    assert scene.finish() is None
+    assert scene.gates.state is State.FATAL
+
+
+@pytest.mark.rtl
+@pytest.mark.sec("TEC.CHUNK_WHOLE")
+def test_a_run_does_not_finish_while_a_chunk_is_written_in_part(scene):
+    scene.ready().run()
+    assert scene.write(2, 0)
+    assert scene.write(2, 1)
+    scene.gates.model.set("open_chunk", 1)
+    finished = scene.finish()
+    scene.gates.model.set("open_chunk", 0)
+    assert finished is None
+
+
+@pytest.mark.rtl
+def test_finish_waits_for_the_responses_of_every_chunk(scene):
+    scene.ready().run()
+    gates = scene.gates
+    assert scene.write(2, 0, finish=False)
+    assert scene.write(2, 1, finish=False)
+    gates.put("command", op=ControlOp.FINISH.value)
+    for _ in range(2):
+        assert gates.model.run(500, until=["answer_valid", "fault"]) == 500
+        gates.pulse("finish")
+    assert gates.model.run(500, until=["answer_valid", "fault"]) < 500
+    assert Refusal(gates.model.get("answer")) is Refusal.NONE
+    gates.model.run(1)
+    # Everything is fresh, and unreadable, in the next run.
+    scene.run(2)
+    assert not gates.readable(gates.lookup(1)["first_bit"])
+    assert scene.write(2, 0)
+
+
+@pytest.mark.rtl
+@pytest.mark.sec("TEC.WRITTEN_BITMAP")
+def test_a_chunk_that_is_written_twice_is_a_fault(scene):
+    scene.ready().run()
+    assert scene.write(1, 1)
+    assert not scene.write(1, 1)
+    assert scene.gates.state is State.FATAL
+
+
+@pytest.mark.rtl
+@pytest.mark.sec("TEC.STICKY_FATAL")
+def test_a_fault_elsewhere_ends_every_command_for_ever(scene):
+    gates = scene.ready().gates
+    row = TENSOR_ROW.pack(version=1)
+    gates.put("command", op=ControlOp.RUN.value, row=int.from_bytes(row, "little"))
+    gates.model.set("stop", 1)
+    assert gates.model.run(2000, until=["answer_valid"]) == 2000
+    assert gates.state is State.FATAL
+    gates.wipe()
+    assert gates.state is State.FATAL
+    assert not gates.model.get("command__ready")
+    gates.model.set("stop", 0)
+
+
+@pytest.mark.rtl
+@pytest.mark.sec("TEC.ZEROIZE")
+def test_a_wipe_at_any_cycle_of_a_command_leaves_a_session_that_can_begin(scene):
+    """Every 3rd cycle of a row that is compared with others; then nothing of it is left."""
+    gates = scene.gates
+    for cycle in range(0, 120, 3):
+        gates.reset()
+        scene.configure()
+        row = TENSOR_ROW.pack(
+            domain=2,
+            permissions=R | W,
+            chunk=16,
+            length=64,
+            base=BASE + 0x800,
+            tag_base=BASE + 0x900,
+        )
+        gates.put("command", op=ControlOp.ROW.value, handle=3, row=int.from_bytes(row, "little"))
+        gates.model.run(cycle)
+        gates.wipe()
+        assert gates.state is State.IDLE
+        scene.ready().run()
+        assert [bool(gates.lookup(handle)["valid"]) for handle in range(8)] == [1, 1, 1, *[0] * 5]
+        assert gates.lookup(1)["version"] == 2
