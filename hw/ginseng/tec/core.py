@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -267,7 +267,7 @@ class Tec(wiring.Component):
         connect(m, reads.source_beat, importer.beat)
         connect(m, importer.write, writes.importing)
         place, handle = Signal(self.shapes.plan), Signal(_HANDLE_BITS)
-        given = Signal()
+        placed, given = Signal(), Signal()
         m.d.comb += [
             handle.eq(order.handle),
             importer.i.valid.eq(order.valid),
@@ -277,7 +277,14 @@ class Tec(wiring.Component):
             importer.i.p.slot.eq(order.slot),
             importer.i.p.version.eq(entry.version),
             order.done.eq(importer.done),
-            # In place: the whole tensor as one row, under the next epoch.
+            writes.plan.valid.eq(stores.o.valid | (placed & ~given)),
+            writes.plan.p.eq(Mux(placed, place, stores.o.p)),
+            stores.o.ready.eq(writes.plan.ready),
+        ]
+        # In place: the whole tensor as one row, under the next epoch. The table is slow.
+        m.d.sync += [
+            placed.eq(order.valid & ~importer.done),
+            given.eq(order.valid & ~importer.done & (given | (placed & writes.plan.ready))),
             place.prefix.eq(Cat(order.epoch, handle, entry.domain)),
             place.slot.eq(entry.slot),
             place.base.eq(entry.base),
@@ -287,10 +294,4 @@ class Tec(wiring.Component):
             place.chunks.eq(entry.chunks),
             place.row_bytes.eq(entry.length),
             place.rows.eq(1),
-            writes.plan.valid.eq(stores.o.valid | (order.valid & ~given)),
-            writes.plan.p.eq(stores.o.p),
-            stores.o.ready.eq(writes.plan.ready),
         ]
-        with m.If(order.valid):
-            m.d.comb += writes.plan.p.eq(place)
-        m.d.sync += given.eq(order.valid & ~importer.done & (given | writes.plan.ready))
