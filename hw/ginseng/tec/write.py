@@ -133,6 +133,8 @@ class WritePath(wiring.Component):
     def __init__(self, shapes: TecShapes) -> None:
         self.shapes = shapes
         bus = shapes.config.bus
+        bit = {"bit": range(shapes.tec.bitmap_bits), "export": 1}
+        blocks = {"blocks": range(MAX_CHUNK // GRANULE + 1)}
         axi = AxiSignature(bus)
         super().__init__(
             {
@@ -146,23 +148,11 @@ class WritePath(wiring.Component):
                 "issued": In(READ_COUNT_BITS),
                 "verified": In(READ_COUNT_BITS),
                 "lane": Out(LanePort(shapes)),
-                "chunk_begin": Out(
-                    stream.Signature(
-                        data.StructLayout({"bit": range(shapes.tec.bitmap_bits), "export": 1})
-                    )
-                ),
+                "chunk_begin": Out(stream.Signature(data.StructLayout(bit))),
                 "begin_valid": In(1),
                 "begin_fresh": In(1),
                 "chunk_finish": Out(1),
-                "seal": Out(
-                    data.StructLayout(
-                        {
-                            "valid": 1,
-                            "slot": range(KEY_SLOTS),
-                            "blocks": range(MAX_CHUNK // GRANULE + 1),
-                        }
-                    )
-                ),
+                "seal": Out(data.StructLayout({"valid": 1, "slot": range(KEY_SLOTS), **blocks})),
                 "seal_ok": In(1),
                 "importing": In(ImportPort(shapes)),
                 "measure": Out(stream.Signature(MeasuredItem)),

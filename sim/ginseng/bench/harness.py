@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from amaranth import Module
-from amaranth.lib import wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiPins, connect_pins
@@ -14,7 +14,7 @@ from ginseng.bus.port import MemorySignature
 from ginseng.bus.traffic import COUNTERS
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig
 
-__all__ = ["AsAxi4", "DmaHarness", "FlatAxi"]
+__all__ = ["AsAxi4", "DmaHarness", "FlatAxi", "Watched"]
 
 
 class DmaHarness(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
@@ -137,5 +137,46 @@ class AsAxi4(wiring.Component):  # type: ignore[type-arg]  # ports come from the
                 port = ours[path]
                 takes = member.flow is In
                 m.d.comb += inner.eq(port) if takes else port.eq(inner)
+
+        return m
+
+
+class Watched(wiring.Component):  # type: ignore[type-arg]  # ports come from the signature
+    """A component with `AxiPins` as ``m_axi``, and what stands on its write bus as a stream.
+
+    ``written`` gives ``{data, strobe}`` in every cycle in which WVALID is high, taken or not, for
+    a sink that is always ready.
+
+    Parameters
+    ----------
+    inner : wiring.Component
+        Not elaborated yet.
+    bus : BusConfig
+        Its own.
+
+    """
+
+    m_axi: Any
+    written: Any
+
+    def __init__(self, inner: Any, bus: BusConfig) -> None:
+        self.inner = inner
+        beat = data.StructLayout({"data": bus.data_bits, "strobe": bus.beat_bytes})
+        members = dict(inner.signature.members.items())
+        super().__init__({**members, "written": Out(stream.Signature(beat))})
+
+    def elaborate(self, platform: Any) -> Module:
+        """Wire it up."""
+        m = Module()
+
+        m.submodules.inner = self.inner
+        ours = {path: port for path, _, port in _ports(self)}
+        for path, member, inner in _ports(self.inner):
+            m.d.comb += inner.eq(ours[path]) if member.flow is In else ours[path].eq(inner)
+        m.d.comb += [
+            self.written.p.data.eq(self.m_axi.wdata),
+            self.written.p.strobe.eq(self.m_axi.wstrb),
+            self.written.valid.eq(self.m_axi.wvalid & self.written.ready),
+        ]
 
         return m

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.bench.errors import BenchError
+from ginseng.bench.harness import Watched
 from ginseng.bench.memory import REFERENCE, Injection, MemoryModel
 from ginseng.bench.model import BusTraffic, Model
 from ginseng.bench.simulated import Simulated
@@ -42,8 +43,12 @@ _LIMIT: Final = 1 << 32
 _STEP: Final = 64
 
 
-def protected_model(config: SystemConfig, *, trace: Path | None = None) -> Model:
+def protected_model(
+    config: SystemConfig, *, trace: Path | None = None, watched: bool = False
+) -> Model:
     """Return the core behind its TEC, with the monitor's side of both as pins.
+
+    With ``watched``, what stands on the write bus is a stream, as of `Watched`.
 
     Raises
     ------
@@ -51,9 +56,12 @@ def protected_model(config: SystemConfig, *, trace: Path | None = None) -> Model
         If a tool that makes the model is missing or fails.
 
     """
-    return Model(
-        lambda: Protected(config), trace=trace, recipe=f"Protected {config.canonical.decode()}"
-    )
+    name = f"Protected {config.canonical.decode()}"
+    if watched:
+        return Model(
+            lambda: Watched(Protected(config), config.bus), trace=trace, recipe=f"Watched {name}"
+        )
+    return Model(lambda: Protected(config), trace=trace, recipe=name)
 
 
 class GatesTec:

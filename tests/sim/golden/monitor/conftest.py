@@ -20,6 +20,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ginseng.bench.engine import WatchedEngine
+from ginseng.bench.model import Model
+from ginseng.bench.protected import protected_model
 from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, RandomSource
 from ginseng.golden.monitor import Monitor
@@ -136,6 +139,11 @@ class TinyProgram:
     @property
     def entry(self):
         return PROGRAM
+
+    @property
+    def plaintexts(self):
+        """Everything that must not be seen outside, the result among it."""
+        return [*self.contents.values(), self.result(self.contents[INPUT])]
 
     def result(self, x):
         weights = sum(
@@ -545,20 +553,72 @@ def identity():
     return DeviceIdentity(hashlib.sha256(b"a device of the tests").digest())
 
 
+@functools.cache
+def _watched_model():
+    return protected_model(make_config(), watched=True).built
+
+
+class Gates(WatchedEngine):
+    """The core behind its TEC in gates, and the rules of the bus that hold whatever happens."""
+
+    def __init__(self, **options):
+        super().__init__(make_config(), Model(_watched_model()), **options)
+
+    def check(self, plaintexts):
+        """Check all that stood on the write bus since the last check, and the end of a fault.
+
+        No word of a plaintext is ever there, in a beat taken or not; once there was a fault, every
+        beat is empty but the one that was offered already.
+        """
+        model = self.model
+        assert model.traffic.most_reads <= 8
+        dead, begin = model.get("fatal"), model.cycle
+        if dead:
+            assert self.wipes()
+            model.run(2_000)
+        beats = self.written()
+        assert not self.plain(plaintexts, beats)
+        late = [beat for cycle, *beat in beats if cycle > begin]
+        # What was offered at the fault stays as it is until it is taken.
+        while dead and late and late[-1] == [bytes(8), 0]:
+            late.pop()
+        assert not dead or all(beat == late[0] for beat in late)
+        return len(beats)
+
+    @staticmethod
+    def plain(plaintexts, beats):
+        """Return the beats that hold 8 bytes of a plaintext."""
+        words = {text[at : at + 8] for text in plaintexts for at in range(len(text) - 7)}
+        return [beat for beat in beats if beat[1] in words - {bytes(8)}]
+
+
 @pytest.fixture
-def power_on(config, identity):
+def gates():
+    """Return gates fresh from power-up."""
+    return Gates()
+
+
+@pytest.fixture
+def power_on(config, identity, engine):
     """Return a function that makes a host and a monitor, booted unless it says otherwise."""
+    made = []
 
     def make(*, boot=True, seed=0, config=config, stale=None, **options):
         dram = HookedDram(config.bus.window_base, config.bus.window_bytes)
         options.setdefault("entropy", RandomSource(seed))
+        if engine == "gates":
+            assert config == make_config()
+            options["engine"] = Gates()
+            made.append((options["engine"], tiny_program(config, stale=stale)))
         monitor = Monitor(config, dram, identity=identity, **options)
         if boot:
             monitor.boot()
             assert monitor.state is State.IDLE
         return Host(monitor.execute, dram, tiny_program(config, stale=stale)), monitor
 
-    return make
+    yield make
+    for gates, program in made:
+        gates.check(program.plaintexts)
 
 
 @pytest.fixture(scope="session")

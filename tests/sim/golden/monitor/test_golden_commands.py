@@ -234,6 +234,7 @@ def test_a_row_that_cannot_be_is_refused(power_on, kit):
     )
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.IMPORT_STATE")
 def test_an_import_at_the_wrong_time_is_refused(power_on, kit):
     host, monitor = power_on()
@@ -256,6 +257,7 @@ def ask_import(host, handle, tags=True):
     )
 
 
+@pytest.mark.both
 def test_an_import_is_done_once_and_in_order(power_on, kit):
     host, monitor = power_on()
     host.begin()
@@ -270,6 +272,7 @@ def test_an_import_is_done_once_and_in_order(power_on, kit):
     assert refused(kit, monitor, host.lock) is Refusal.LOCK_IMPORT
 
 
+@pytest.mark.both
 def test_a_sealed_import_needs_its_key_and_is_done_once(power_on, kit):
     host, monitor = power_on()
     host.to_locked()
@@ -281,6 +284,7 @@ def test_a_sealed_import_needs_its_key_and_is_done_once(power_on, kit):
     assert refused(kit, monitor, ask) is Refusal.IMPORT_ORDER
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("offset", [-0x80, 0x10000 - 0x40, 0x10000, 0x1000, 0x1200, 0x2040])
 def test_a_source_outside_dram_or_inside_a_row_is_refused(power_on, kit, offset):
     host, monitor = power_on()
@@ -290,6 +294,7 @@ def test_a_source_outside_dram_or_inside_a_row_is_refused(power_on, kit, offset)
     assert refused(kit, monitor, lambda: host.call(Command.IMPORT, **ask)) is Refusal.IMPORT_SOURCE
 
 
+@pytest.mark.both
 def test_only_the_imported_program_can_be_locked_and_only_for_some_runs(power_on, kit):
     host, monitor = power_on()
     host.begin()
@@ -305,6 +310,7 @@ def test_only_the_imported_program_can_be_locked_and_only_for_some_runs(power_on
     assert host.lock(max_runs=(1 << 48) - 1) is Refusal.NONE
 
 
+@pytest.mark.both
 def test_a_run_waits_for_every_key_and_every_import(power_on, kit):
     host, monitor = power_on()
     host.to_locked()
@@ -318,6 +324,7 @@ def test_a_run_waits_for_every_key_and_every_import(power_on, kit):
     assert host.run() is Refusal.NONE
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.RUN_LIMIT")
 @pytest.mark.parametrize("limit", [1, 3])
 def test_no_run_is_done_beyond_the_limit(power_on, kit, limit):
@@ -332,6 +339,7 @@ def test_no_run_is_done_beyond_the_limit(power_on, kit, limit):
     assert monitor.runs == limit
 
 
+@pytest.mark.both
 def test_rows_may_be_loaded_in_any_order_and_measure_the_same(power_on, kit):
     host, monitor = power_on()
     host.begin()
@@ -344,6 +352,7 @@ def test_rows_may_be_loaded_in_any_order_and_measure_the_same(power_on, kit):
     assert list(monitor.pcrs) == kit.expected_registers(host, 2)
 
 
+@pytest.mark.both
 def test_placement_is_the_hosts_business_and_everything_else_is_measured(power_on, kit):
     host, monitor = power_on()
     host.to_locked()

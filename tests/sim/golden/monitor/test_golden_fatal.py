@@ -97,6 +97,7 @@ def test_a_source_that_fails_later_stops_the_next_session_before_it_has_a_key(po
     dead(monitor)
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.MEASURE_AFTER_VERIFY")
 @pytest.mark.parametrize("place", ["ciphertext", "tag"])
 def test_a_sealed_import_that_does_not_open_is_fatal_and_measured_nowhere(power_on, kit, place):
@@ -115,6 +116,7 @@ def test_a_sealed_import_that_does_not_open_is_fatal_and_measured_nowhere(power_
     dead(monitor)
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("handle", range(6))
 @pytest.mark.parametrize("part", [0, 1])
 def test_one_changed_bit_of_any_tensor_is_fatal_in_the_run_that_reads_it(
@@ -132,6 +134,7 @@ def test_one_changed_bit_of_any_tensor_is_fatal_in_the_run_that_reads_it(
     dead(monitor)
 
 
+@pytest.mark.both
 def test_an_input_of_another_run_is_fatal(power_on):
     host, monitor = power_on()
     host.to_ready()
@@ -140,6 +143,7 @@ def test_an_input_of_another_run_is_fatal(power_on):
     dead(monitor)
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.FIXED_ENTRY")
 def test_all_of_the_program_is_run_whatever_the_host_does_with_its_source(power_on, kit):
     host, monitor = power_on()
@@ -152,6 +156,7 @@ def test_all_of_the_program_is_run_whatever_the_host_does_with_its_source(power_
     assert monitor.execute(Command.RUN, bytes(2)) == (Refusal.WRONG_LENGTH, b"")
 
 
+@pytest.mark.both
 @pytest.mark.parametrize("cut", [16, -16], ids=["an instruction more", "an instruction less"])
 def test_a_program_whose_last_instruction_is_not_finish_is_fatal(power_on, kit, cut):
     host, monitor = power_on()

@@ -58,6 +58,7 @@ def test_the_result_does_not_depend_on_the_order_of_steps(power_on, kit, seed):
     assert host.output(1) == host.program.result(host.program.contents[kit.INPUT])
 
 
+@pytest.mark.both
 def test_each_run_takes_its_own_input_and_makes_its_own_output(power_on, kit):
     host, _ = power_on()
     host.to_ready(max_runs=3)
@@ -69,6 +70,7 @@ def test_each_run_takes_its_own_input_and_makes_its_own_output(power_on, kit):
         assert host.output(run) == host.program.result(x)
 
 
+@pytest.mark.both
 def test_what_is_imported_lies_in_dram_sealed_under_no_key_that_an_owner_has(power_on, kit):
     host, _ = power_on()
     host.to_ready()
@@ -81,6 +83,7 @@ def test_what_is_imported_lies_in_dram_sealed_under_no_key_that_an_owner_has(pow
             kit.open_sealed(key, row, kit.MEASURED_WEIGHTS, version, text, tags)
 
 
+@pytest.mark.both
 def test_the_registers_are_what_the_owners_compute(power_on, kit):
     host, monitor = power_on()
     host.to_locked(max_runs=5)
@@ -98,6 +101,7 @@ def test_the_rom_of_gates_can_stand_in_for_the_model(power_on, kit):
     assert list(monitor.pcrs) == kit.expected_registers(host, 2, monitor_rom=b"a real one")
 
 
+@pytest.mark.both
 def test_a_run_is_measured_with_its_exports(power_on, kit):
     host, monitor = power_on()
     host.to_ready()
@@ -145,6 +149,7 @@ def test_the_key_that_is_certified_is_the_key_that_signs(power_on, config, ident
     )
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.FRESH_SESSION")
 def test_every_session_has_keys_and_registers_of_its_own(power_on, kit):
     host, monitor = power_on()
@@ -163,6 +168,7 @@ def test_every_session_has_keys_and_registers_of_its_own(power_on, kit):
         assert len(set(field)) == 3
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.SESSION_KEYS")
 def test_a_reopened_session_reads_no_input_and_repeats_no_nonce_of_the_first(power_on, kit):
     host, monitor = power_on()
@@ -187,6 +193,7 @@ def test_a_reopened_session_reads_no_input_and_repeats_no_nonce_of_the_first(pow
     assert monitor.state is State.FATAL
 
 
+@pytest.mark.both
 @pytest.mark.sec("MON.CLEAN_RUN")
 @pytest.mark.parametrize("stale", [Memory.ACC, Memory.INP, Memory.WGT])
 def test_a_program_that_reads_before_it_loads_reads_zeros_in_every_run(power_on, kit, stale):

@@ -1,5 +1,6 @@
 """A small protected session: a tensor of every kind, their owners, the adversary's hands."""
 
+import functools
 import gc
 import random
 import types
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from Crypto.Cipher import AES
 
+from ginseng.bench.engine import TransferTec, tec_model, wipe_ends
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
-from ginseng.isa.config import BusConfig, Memory, SystemConfig
+from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig, TecConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
@@ -92,6 +94,11 @@ class Scene:
     """
 
     LENGTH, CHUNK, WINDOW = 4 * 64 + 32, 64, 1 << 16
+    CONFIG = SystemConfig(bus=BusConfig(window_bytes=WINDOW))
+    #: Whether loads can be verified later than on return; and trials of a random campaign.
+    LAZINESS, TRIALS = (False, True), 10_000
+    #: What is told of a tag that does not fit.
+    FAULT = "tag"
     #: name: domain, permissions, slot, measured, source, version of the row
     KINDS: ClassVar = {
         "program": (Domain.PROGRAM, R | X, 0, 1, Source.PLAIN, 0),
@@ -106,7 +113,7 @@ class Scene:
     READ: ClassVar = [name for name in KINDS if name != "output"]
 
     def __init__(self, seed=0, *, lazy=False, limits=None, config=None, dram=None, kinds=KINDS):
-        self.config = config or SystemConfig(bus=BusConfig(window_bytes=self.WINDOW))
+        self.config = config or self.CONFIG
         self.key_bytes = self.config.tec.key_bytes
         bus = self.config.bus
         self.dram = Dram(bus.window_base, bus.window_bytes) if dram is None else dram
@@ -131,7 +138,14 @@ class Scene:
             tensor.source_tags = bus.window_base + 0xE000 + 0x80 * handle
             self.tensors[name] = tensor
         self.rng = rng
-        self.tec = Tec(self.config, self.dram, lazy=lazy, limits=limits)
+        self.tec = self.make_tec(lazy, limits)
+
+    def make_tec(self, lazy, limits):
+        return Tec(self.config, self.dram, lazy=lazy, limits=limits)
+
+    def forged(self):
+        """What a tag that does not fit leads to; gates do not tell the cause."""
+        return pytest.raises(Fatal, match=self.FAULT)
 
     def __getitem__(self, name):
         return self.tensors[name]
@@ -310,10 +324,54 @@ class Scene:
         assert not any(key in held for key in self.keys.values() for held in left)
 
 
-@pytest.fixture(scope="session")
-def scene_of():
+class GatesScene(Scene):
+    """The same with the TEC in gates."""
+
+    WINDOW = 1 << 18
+    #: The build of tests/hw/tec/test_tec_core.py.
+    CONFIG = SystemConfig(
+        bus=BusConfig(protocol=BusProtocol.AXI4, window_bytes=WINDOW),
+        tec=TecConfig(bitmap_bits=4096),
+    )
+    LAZINESS, TRIALS = (False,), 1_000
+    FAULT = "fault of the gates"
+
+    def make_tec(self, lazy, limits):
+        assert not lazy, "gates verify when they can"
+        assert limits is None
+        assert self.config is self.CONFIG
+        return TransferTec(self.config, self.dram, built=_built())
+
+    def assert_stopped(self):
+        """Fail-stop: no command and no transfer is taken, nothing is written, nothing is left."""
+        before = self.dram.bytes.copy()
+        assert wipe_ends(self.tec.model)
+        for attempt in (
+            lambda: self.tec.load_key(STATIC, self.keys[STATIC]),
+            lambda: self.tec.check_import(0, 0, 0),
+            lambda: self.tec.check_run(),
+            lambda: self.tec.finish_run(),
+            lambda: self.load("weights", 0, 1),
+            lambda: self.store("output", bytes(16), sample=0),
+        ):
+            with pytest.raises(Fatal):
+                attempt()
+        self.tec.model.run(2_000)
+        assert self.tec.model.traffic
+        # The beat that was offered at the fault is released ciphertext, and stays offered.
+        changed = np.flatnonzero(self.dram.bytes != before)
+        assert len(set(changed // self.config.bus.beat_bytes)) <= 1
+
+
+@functools.cache
+def _built():
+    return tec_model(GatesScene.CONFIG).built
+
+
+@pytest.fixture
+def scene_of(engine):
     """Make scenes: the class itself."""
-    return Scene
+    return GatesScene if engine == "gates" else Scene
 
 
 @pytest.fixture(scope="session")
