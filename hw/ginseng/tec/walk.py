@@ -336,7 +336,6 @@ class Walker(wiring.Component):
                 m.d.comb += marks.clear.eq(1)
                 done = Mux(visiting.bit_select(client, 1), dones.get, 0)
                 m.d.sync += [
-                    visiting.bit_select(client, 1).eq(1),
                     address.eq(where.at + done),
                     left.eq(sizes.get - done),
                     begin.eq(done),
@@ -362,6 +361,8 @@ class Walker(wiring.Component):
                 m.d.sync += stop.eq(begin + blocks)
                 with m.If(goes):
                     m.d.sync += [
+                        # From its first burst on: until then nothing is kept of how far it is.
+                        visiting.bit_select(client, 1).eq(1),
                         self.ar.valid.eq(1),
                         self.ar.p.address.eq(beat_of(bus, address)),
                         self.ar.p.length.eq(beats - 1),

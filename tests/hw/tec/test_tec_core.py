@@ -68,6 +68,9 @@ class Pair:
         self.gates = GatesTec(self.model)
         self.rows = {}
         self.free = 0
+        #: Length and chunk of rows that have them from their test.
+        self.sizes = {}
+        self.beats = {}
 
     def both(self, method, *arguments):
         wanted = getattr(self.golden, method)(*arguments)
@@ -81,6 +84,7 @@ class Pair:
     def add(self, handle, domain, permissions, **fields):
         length = 16 * int(self.rng.integers(40, 400))
         chunk = 16 * int(self.rng.choice([1, 2, 5, 8, 14, 32]))
+        length, chunk = self.sizes.get(handle, (length, chunk))
         base, tags = self.place(length), self.place(16 * chunk_count(length, chunk))
         self.rows[handle] = row(domain, permissions, base, tags, length, chunk, **fields)
         word = TENSOR_ROW.pack(**self.rows[handle])
@@ -110,6 +114,10 @@ class Pair:
             self.both("load_key", slot, bytes(self.rng.integers(0, 256, 16, np.uint8)))
         self.same()
         self.both("start_run", 1)
+        if not self.beats:
+            self.attach()
+
+    def attach(self):
         self.beats = {
             client: self.model.sink(f"memory__{client.name.lower()}__beat")
             for client in (Client.FETCH, *LOADS)
@@ -260,3 +268,32 @@ def test_a_flipped_bit_is_fatal_and_nothing_is_left_in_the_gates():
     assert pair.model.get("wiped")
     with pytest.raises(Fatal):
         pair.gates.check_run()
+
+
+def test_loads_that_fill_their_buffer_ask_for_each_chunk_once():
+    pair = Pair(QUIET, 1)
+    pair.sizes[2] = 8192, 2048
+    pair.open()
+    wanted = b""
+    for n in range(4):
+        transfer = Transfer(Memory.WGT, pair.base(2, 8 * n), 1, 8, 8)
+        wanted += pair.golden.read(Client.WGT, transfer).tobytes()
+        pair.ports[Client.WGT].feed([pair.descriptor(transfer)])
+    pair.run_until(lambda: pair.done[Client.WGT].count == 4)
+    step = pair.config.bus.beat_bytes
+    beats = pair.beats[Client.WGT].take()[0]
+    assert b"".join(beat.to_bytes(step, "little") for beat in beats) == wanted
+
+
+def test_a_session_that_was_ended_is_followed_by_another():
+    pair = Pair(QUIET, 2)
+    pair.open()
+    transfer, _ = pair.load(Client.INP)
+    pair.ports[Client.INP].feed([pair.descriptor(transfer)])
+    pair.run_until(lambda: pair.done[Client.INP].count == 1)
+    pair.gates.zeroize()
+    pair.golden, pair.free = GoldenTec(pair.config, pair.golden_dram), 0
+    pair.open()
+    stores = pair.store(3)
+    pair.run_until(lambda: pair.done[Client.STORE].count == stores)
+    pair.same()
