@@ -9,16 +9,7 @@ from amaranth import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ginseng.crypto.polynomial import (
-    BLOCK,
-    KEPT,
-    folded,
-    gathered,
-    kept,
-    products,
-    reflected,
-    split,
-)
+from ginseng.crypto.polynomial import BLOCK, folded, gathered, products, reflected, split
 
 __all__ = ["Ghash", "GhashPort"]
 
@@ -171,8 +162,9 @@ class Ghash(wiring.Component):
 
         # The sum that a block is added to may be made just when it is needed, or be made and
         # perhaps not yet where memory is read: known a cycle before.
-        x, total, before = (Signal(BLOCK, name=name) for name in ("x", "total", "before"))
-        result = Signal(BLOCK, attrs=KEPT)
+        x, total, before, result = (
+            Signal(BLOCK, name=name) for name in ("x", "total", "before", "result")
+        )
         newest: Any = Signal(item)
         place = Cat(taken.context, chain)
         in_result, in_total = Signal(), Signal()
@@ -202,9 +194,11 @@ class Ghash(wiring.Component):
             found = self._kept(m, f"part_{n}", products(m, f"product_{n}", operand, factors), 1)
             parts.append(gathered(m, f"digit_{n}", found))
         carried = Signal(BLOCK)
-        whole = parts[0] ^ (parts[1] << _DIGIT) ^ (carried << _DIGIT)
-        top = kept(m, "top", whole[BLOCK : BLOCK + _DIGIT])
-        m.d.comb += result.eq(whole[:BLOCK] ^ folded(top))
+        whole = Signal(BLOCK + _DIGIT)
+        m.d.comb += [
+            whole.eq(parts[0] ^ (parts[1] << _DIGIT) ^ (carried << _DIGIT)),
+            result.eq(whole[:BLOCK] ^ folded(whole[BLOCK:])),
+        ]
         m.d.sync += carried.eq(Mux(lower, result, 0))
         with m.If(splits):
             m.d.sync += multiplied.eq(added)

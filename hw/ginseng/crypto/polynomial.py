@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from amaranth import Cat, Const, Module, Signal
 
-__all__ = ["BLOCK", "KEPT", "folded", "gathered", "kept", "products", "reflected", "split"]
+__all__ = ["BLOCK", "folded", "gathered", "kept", "products", "reflected", "split"]
 
 #: Bits of an element of the field.
 BLOCK: Final = 128
@@ -20,16 +20,12 @@ LEAF: Final = 16
 _TERMS: Final = 3
 
 
-#: Attributes of a signal that synthesis is to build as it stands.
-KEPT: Final = {"keep": 1}
-
-
 def kept(m: Module, name: str, value: Any) -> Any:
     """Name ``value`` so that synthesis builds it as it stands.
 
     Left to itself, Yosys takes sums of products apart until they need half as many tables again.
     """
-    signal = Signal(len(value), name=name, attrs=KEPT)
+    signal = Signal(len(value), name=name, attrs={"keep": 1})
     m.d.comb += signal.eq(value)
     return signal
 
@@ -86,8 +82,9 @@ def gathered(m: Module, name: str, parts: list[Any]) -> Any:
         for n, side in enumerate("lhm")
     )
     half = (len(low) + 1) // 2
-    result = (low ^ ((middle ^ low ^ high) << half) ^ (high << 2 * half))[: 4 * half - 1]
-    return kept(m, name, result) if third == 1 else result
+    result = Signal(4 * half - 1, name=name)
+    m.d.comb += result.eq(low ^ ((middle ^ low ^ high) << half) ^ (high << 2 * half))
+    return result
 
 
 def folded(top: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -11,6 +11,7 @@ from ginseng.bus.port import MemorySignature
 from ginseng.bus.shapes import READERS
 from ginseng.bus.traffic import Traffic, traffic_limits, traffic_units
 from ginseng.crypto.lane import Lane
+from ginseng.flow.queue import Latch
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.mailbox import Refusal, State
 from ginseng.isa.table import GRANULE
@@ -112,12 +113,16 @@ class Tec(wiring.Component):
         control = Control(shapes, self.limits)
         planner, reads, writes = Planner(shapes), ReadPath(shapes), WritePath(shapes)
         importer = Importer(shapes)
+        # A store keeps its plan until its last burst; the planner must not wait for it: what it
+        # would keep from planning are loads and instructions.
+        stores = Latch(shapes.plan)
         for name, part in (
             ("control", control),
             ("planner", planner),
             ("reads", reads),
             ("writes", writes),
             ("importer", importer),
+            ("stores", stores),
         ):
             m.submodules[name] = fresh(part)
         lanes = self._lanes(m, fresh, control, reads, writes)
@@ -128,6 +133,7 @@ class Tec(wiring.Component):
         connect(m, writes.chunk_begin, control.begin)
         connect(m, writes.measure, flipped(self.measured))
         connect(m, planner.read, reads.plan)
+        connect(m, planner.store, stores.i)
         connect(m, reads.ar, flipped(self.axi.ar))
         connect(m, flipped(self.axi.r), reads.r)
         connect(m, writes.aw, flipped(self.axi.aw))
@@ -156,8 +162,8 @@ class Tec(wiring.Component):
             writes.verified.eq(reads.verified),
             self.memory.issued.eq(reads.issued),
         ]
-        self._clients(m, planner, reads, writes)
-        self._import(m, control, importer, reads, writes, planner)
+        self._clients(m, planner, stores, reads, writes)
+        self._import(m, control, importer, reads, writes, stores)
 
         # SEC: TEC.STICKY_FATAL -- the same edge stops everything.
         stop, stopped, ending = Signal(), Signal(), Signal()
@@ -227,9 +233,9 @@ class Tec(wiring.Component):
             ]
         return lanes
 
-    def _clients(self, m, planner, reads, writes):
+    def _clients(self, m, planner, stores, reads, writes):
         """Wire the core's ports: descriptors to the planner, beats and completions to the paths."""
-        room = [*reads.room, writes.room]
+        room = [*reads.room, writes.room & ~stores.o.valid]
         m.d.comb += [planner.room.eq(Cat(room)), reads.begin.eq(planner.taken[: len(READERS)])]
         for client in Client:
             port = getattr(self.memory, client.name.lower())
@@ -254,14 +260,14 @@ class Tec(wiring.Component):
         ]
         connect(m, flipped(store.beat), writes.beat)
 
-    def _import(self, m, control, importer, reads, writes, planner):
+    def _import(self, m, control, importer, reads, writes, stores):
         """Wire the importer between both paths; it has them for itself, no run is on."""
         order, entry = control.importing, control.importing.entry
         connect(m, importer.plan, reads.source)
         connect(m, reads.source_beat, importer.beat)
         connect(m, importer.write, writes.importing)
         place, handle = Signal(self.shapes.plan), Signal(_HANDLE_BITS)
-        given = Signal()
+        placed, given = Signal(), Signal()
         m.d.comb += [
             handle.eq(order.handle),
             importer.i.valid.eq(order.valid),
@@ -271,7 +277,14 @@ class Tec(wiring.Component):
             importer.i.p.slot.eq(order.slot),
             importer.i.p.version.eq(entry.version),
             order.done.eq(importer.done),
-            # In place: the whole tensor as one row, under the next epoch.
+            writes.plan.valid.eq(stores.o.valid | (placed & ~given)),
+            writes.plan.p.eq(Mux(placed, place, stores.o.p)),
+            stores.o.ready.eq(writes.plan.ready),
+        ]
+        # In place: the whole tensor as one row, under the next epoch. The table is slow.
+        m.d.sync += [
+            placed.eq(order.valid & ~importer.done),
+            given.eq(order.valid & ~importer.done & (given | (placed & writes.plan.ready))),
             place.prefix.eq(Cat(order.epoch, handle, entry.domain)),
             place.slot.eq(entry.slot),
             place.base.eq(entry.base),
@@ -281,10 +294,4 @@ class Tec(wiring.Component):
             place.chunks.eq(entry.chunks),
             place.row_bytes.eq(entry.length),
             place.rows.eq(1),
-            writes.plan.valid.eq(planner.store.valid | (order.valid & ~given)),
-            writes.plan.p.eq(planner.store.p),
-            planner.store.ready.eq(writes.plan.ready),
         ]
-        with m.If(order.valid):
-            m.d.comb += writes.plan.p.eq(place)
-        m.d.sync += given.eq(order.valid & ~importer.done & (given | writes.plan.ready))

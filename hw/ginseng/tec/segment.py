@@ -153,11 +153,11 @@ class Segments(wiring.Component):
         reached_index = Signal(shapes.index_bits)
         m.d.comb += [
             reached.eq(
-                Mux(takes | ends, base, Mux(jumps, row_where, where))
-                + Mux(ends, length, Mux(takes, plan.position[_LOG:], Mux(jumps, stride, blocks)))
+                Mux(idle | ends, base, Mux(jumps, row_where, where))
+                + Mux(ends, length, Mux(idle, plan.position[_LOG:], Mux(jumps, stride, blocks)))
             ),
             reached_index.eq(
-                Mux(takes, plan.index, Mux(jumps, row_index, index))
+                Mux(idle, plan.index, Mux(jumps, row_index, index))
                 + Mux(jumps, plan.stride_index, 0)
                 + Mux(jumps, carry, given & last)
             ),
@@ -168,7 +168,7 @@ class Segments(wiring.Component):
             final_row.eq(row == plan.rows),
             carry.eq(first_row & midway),
         ]
-        with m.If(takes | jumps | given):
+        with m.If((takes & ~self.open_chunk) | jumps | given):
             m.d.sync += [where.eq(reached), index.eq(reached_index)]
         with m.If(takes | jumps):
             m.d.sync += [row_where.eq(reached), row_index.eq(reached_index)]
@@ -228,13 +228,7 @@ class Segments(wiring.Component):
             with m.State("Take-Plan"):
                 # SEC: TEC.CHUNK_WHOLE -- ascending, without gap or repeat, before any other chunk,
                 # over few stores. Addresses tell tensors apart too.
-                m.d.comb += broken.eq(
-                    Mux(
-                        self.open_chunk,
-                        (reached != where) | (stores == STORE_SPAN),
-                        plan.within != 0,
-                    )
-                )
+                m.d.comb += broken.eq(Mux(self.open_chunk, stores == STORE_SPAN, plan.within != 0))
                 m.d.sync += [
                     row_left.eq(row_blocks),
                     first_row.eq(1),
@@ -253,6 +247,7 @@ class Segments(wiring.Component):
                 m.d.comb += ends.eq(1)
                 m.d.sync += tensor_end.eq(reached)
                 with m.If(self.open_chunk):
+                    m.d.sync += self.fault.eq(row_where != where)
                     m.next = "Limit-Burst"
                 with m.Else():
                     m.next = "Measure-Rest"
@@ -279,7 +274,8 @@ class Segments(wiring.Component):
             with m.State("Limit-Burst"):
                 bound = Mux(left < short, left, short)
                 m.d.sync += [limit.eq(bound), space.eq(bound)]
-                m.next = "Gather-Rows"
+                with m.If(~self.fault):
+                    m.next = "Gather-Rows"
 
             with m.State("Gather-Rows"):
                 m.d.comb += next_row.eq(row_ends & more)

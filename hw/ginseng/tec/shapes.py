@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ginseng.crypto import job as crypto
 from ginseng.crypto.aes import AesConfig
 from ginseng.crypto.job import LaneConfig
-from ginseng.isa.config import SystemConfig, TecConfig
+from ginseng.isa.config import Memory, SystemConfig, TecConfig
 from ginseng.isa.errors import ConfigError
 from ginseng.isa.table import GRANULE, KEY_SLOTS, MAX_CHUNK, Domain
 
@@ -49,13 +49,19 @@ class TecShapes:
     Raises
     ------
     ConfigError
-        If it has none.
+        If it has none, or elements that are stored are no whole cipher blocks.
 
     """
 
     def __init__(self, config: SystemConfig) -> None:
         if config.tec is None:
             raise ConfigError("TecShapes are of a build with a TEC; give SystemConfig a TecConfig")
+        stored = config.core.element_bytes(Memory.OUT)
+        if stored % GRANULE:
+            raise ConfigError(
+                f"With a TEC, a stored element is whole cipher blocks of {GRANULE} bytes, not "
+                f"{stored} bytes; choose a larger log_block or log_batch"
+            )
         self.config: Final = config
         self.tec: Final[TecConfig] = config.tec
         #: Bits of a position, and of one past the last.

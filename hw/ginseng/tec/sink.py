@@ -183,6 +183,7 @@ class Sink(wiring.Component):
             places.i.p.tag.eq(burst.tag),
             places.i.p.final.eq(burst.final),
             places.i.p.measured.eq(burst.measured),
+            # SEC: TEC.CIPHERTEXT_ONLY -- nothing else than what the lane returned is written.
             ciphertext.i.valid.eq(self.o_valid),
             ciphertext.i.p.eq(self.o_data),
             tags.i.valid.eq(self.tag_valid),

@@ -7,32 +7,29 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.axi import AxiSignature
-from ginseng.bus.shapes import PAGE_BYTES, READERS
+from ginseng.bus.shapes import READERS
 from ginseng.flow.arbiter import following
-from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
-from ginseng.tec.context import keep
+from ginseng.tec.cut import Cut, beat_of
+from ginseng.tec.mark import BLOCK_UNITS, Marks, unit_bits
 from ginseng.tec.orders import (
     CHUNKS,
     TAGS,
-    UNIT,
     Kind,
     buffer_depth,
     most_pieces,
     order_layout,
     visit_layout,
 )
-from ginseng.tec.search import TagSearch, group_bits
-from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
+from ginseng.tec.search import TagSearch
+from ginseng.tec.shapes import TecShapes
+from ginseng.tec.walks import Walks
 
 __all__ = ["Walker"]
 
 _LOG_BLOCK: Final = (GRANULE - 1).bit_length()
 _LOG_TAGS: Final = (TAGS - 1).bit_length()
-_BLOCK_UNITS: Final = GRANULE // UNIT
-#: Descriptors of a client that have a plan: one is walked, one waits.
-_PLANS: Final = 2
 
 
 class Walker(wiring.Component):
@@ -124,120 +121,43 @@ class Walker(wiring.Component):
         shapes, bus = self.shapes, self.shapes.config.bus
         at_bits = shapes.position_bits - _LOG_BLOCK
         size_bits = shapes.chunk_bits - _LOG_BLOCK
-        # A chunk may be longer than the window.
-        unit_bits = max(shapes.position_bits, shapes.chunk_bits) - 2
-        blocks_of_beat = max(1, bus.beat_bytes // GRANULE)
-        beats_of_block = max(1, GRANULE // bus.beat_bytes)
-        log_per_beat = (blocks_of_beat - 1).bit_length()
-        units_of_beat = bus.beat_bytes // UNIT
-        log_units = (units_of_beat - 1).bit_length()
-        page = PAGE_BYTES // GRANULE
-        most = bus.burst_bytes // GRANULE
+        position = unit_bits(shapes)
         depth = buffer_depth(shapes)
 
         m.submodules.search = search = TagSearch(shapes)
+        m.submodules.marks = marks = Marks(shapes)
 
-        # What a plan says, and how far its walk has come, by client and plan.
-        constants = data.StructLayout(
-            {
-                "raw": 1,
-                "slot": shapes.plan["slot"].shape,
-                "prefix": NONCE_PREFIX_BITS,
-                "end": at_bits,
-                "tags": group_bits(shapes),
-                "chunk": size_bits,
-                "chunks": shapes.index_bits,
-                "tracked": 1,
-                "first_bit": range(shapes.tec.bitmap_bits),
-                "row": unit_bits,
-                "stride": unit_bits,
-                "merge": 1,
-                "tight": 1,
-            }
-        )
-        #: A chunk: its first block, its index.
-        place = data.StructLayout({"at": at_bits, "index": shapes.index_bits})
-        #: Of the row, whether it goes on in the next chunk, began in an earlier burst; whether
-        #: nothing more of this chunk is meant.
-        row = data.StructLayout({"more": 1, "begun": 1, "mute": 1})
-        key = Signal(range(len(READERS) * _PLANS))
-        write_key = Signal.like(key)
-        client = Signal(range(len(READERS)))
-        half = Signal()
-        plans = keep(m, "plans", constants, key, write_key)
-        places = keep(m, "places", place, key, write_key)
-        rows = keep(m, "rows", row, key, write_key)
-        # Start of the row from that of the chunk, in units.
-        starts = keep(m, "starts", signed(unit_bits + 1), key, write_key)
-        lefts = keep(m, "lefts", 16, key, write_key)
-        # Size of the chunk under way in blocks, how many are asked for.
-        sizes = keep(m, "sizes", size_bits, client, client)
-        dones = keep(m, "dones", size_bits, client, client)
-        #: Chunks asked for since the last burst of tags; stays at its greatest value.
-        since = keep(m, "since", range(2 * CHUNKS), client, client)
+        walks = Walks(m, shapes)
+        client, half, key = walks.client, walks.half, walks.key
+        plans, places, rows = walks.plans, walks.places, walks.rows
+        starts, lefts = walks.starts, walks.lefts
+        sizes, dones, since = walks.sizes, walks.dones, walks.since
         constant, where, flags, start = plans.get, places.get, rows.get, starts.get
-        m.d.comb += key.eq(Cat(half, client))
-
-        full = Signal(len(READERS) * _PLANS)
-        heads, tails = Signal(len(READERS)), Signal(len(READERS))
-        visiting = Signal(len(READERS))
+        full, heads, visiting = walks.full, walks.heads, Signal(len(READERS))
         #: Pointers into the buffers, after what is reserved.
         reserved = Array(
             Signal(range(2 * depth), name=f"reserved_{n}") for n in range(len(READERS))
         )
-        for n in range(len(READERS)):
-            m.d.comb += self.room[n].eq(~Mux(tails[n], full[2 * n + 1], full[2 * n]))
 
-        # A new plan. A raw one is of one row, and that is one chunk.
         takes, imports = Signal(), Signal()
-        new_client = Signal.like(client)
         plan, raw = self.plan.p.plan, self.source.p
-        m.d.comb += [
-            imports.eq(~self.plan.valid),
-            new_client.eq(Mux(imports, Client.WGT, self.plan.p.client)),
-            plans.put.raw.eq(imports),
-            plans.put.slot.eq(plan.slot),
-            plans.put.prefix.eq(plan.prefix),
-            plans.put.end.eq(plan.base[_LOG_BLOCK:] + plan.length[_LOG_BLOCK:]),
-            plans.put.tags.eq(plan.tag_base >> (_LOG_BLOCK + _LOG_TAGS)),
-            plans.put.chunk.eq(Mux(imports, raw.row_bytes, plan.chunk) >> _LOG_BLOCK),
-            plans.put.chunks.eq(plan.chunks),
-            plans.put.tracked.eq(plan.tracked),
-            plans.put.first_bit.eq(plan.first_bit),
-            plans.put.row.eq(Mux(imports, raw.row_bytes, plan.row_bytes) >> 2),
-            plans.put.stride.eq(plan.stride >> 2),
-            plans.put.merge.eq(plan.merge),
-            # Rows may share beats. On 64 bits none do: what is between them is half a beat.
-            plans.put.tight.eq(
-                (units_of_beat > 2)
-                & (plan.rows != 1)
-                & (plan.stride < plan.row_bytes + bus.beat_bytes)
-                & ~imports
-            ),
-            plans.write.eq(takes),
-            write_key.eq(Mux(takes, Cat(tails.bit_select(new_client, 1), new_client), key)),
-        ]
-        with m.If(takes):
-            m.d.comb += [sink.write.eq(1) for sink in (places, rows, starts, lefts)]
-            m.d.sync += [
-                full.bit_select(write_key, 1).eq(1),
-                tails.bit_select(new_client, 1).eq(~tails.bit_select(new_client, 1)),
-            ]
+        m.d.comb += [self.room.eq(walks.room), imports.eq(~self.plan.valid)]
+        walks.take(m, takes, imports, self.plan.p.client, plan, raw)
 
         # Who is next.
-        active = Signal(len(READERS))
-        for n in range(len(READERS)):
-            m.d.comb += active[n].eq(Mux(heads[n], full[2 * n + 1], full[2 * n]))
+        active = walks.active
         chosen = following(m, client, active)
 
         # From row to chunk: on by one, back by one; and on to the next row.
         size = Signal(size_bits)
-        back, ahead, marks = Signal(), Signal(), Signal()
-        moved, new_start = (Signal(signed(unit_bits + 2), name=n) for n in ("moved", "new_start"))
+        back, ahead, strides = Signal(), Signal(), Signal()
+        moved, new_start = (Signal(signed(position + 2), name=n) for n in ("moved", "new_start"))
         remains = Signal(at_bits)
         # What is added, or taken away: its complement, and 1 by a carry from the bit below.
-        less = ~Cat(C(0, (_BLOCK_UNITS - 1).bit_length()), size, C(0, unit_bits - size_bits))
-        by = Mux(marks, constant.stride, Mux(back, constant.chunk * _BLOCK_UNITS, less.as_signed()))
+        less = ~Cat(C(0, (BLOCK_UNITS - 1).bit_length()), size, C(0, position - size_bits))
+        by = Mux(
+            strides, constant.stride, Mux(back, constant.chunk * BLOCK_UNITS, less.as_signed())
+        )
         carry = Signal()
         start_sum = Cat(C(1, 1), start).as_signed() + Cat(carry, by).as_signed()
         # A new plan's first chunk is placed by the same adder.
@@ -251,7 +171,7 @@ class Walker(wiring.Component):
         m.d.comb += [
             remains.eq(constant.end - where.at),
             back.eq((start < 0) & ~flags.begun),
-            carry.eq(~marks & ~back),
+            carry.eq(~strides & ~back),
             moved.eq(start_sum >> 1),
             ahead.eq(flags.more | (~back & (new_start >= 0))),
             starts.put.eq(Mux(takes, Mux(imports, 0, plan.within >> 2), new_start)),
@@ -268,10 +188,10 @@ class Walker(wiring.Component):
         m.d.comb += [
             search.client.eq(client),
             search.index.eq(where.index),
-            search.tags.eq(constant.tags),
-            search.chunks.eq(constant.chunks),
-            search.tracked.eq(constant.tracked),
-            search.first_bit.eq(constant.first_bit),
+            *(
+                getattr(search, name).eq(constant[name])
+                for name in ("tags", "chunks", "tracked", "first_bit")
+            ),
             search.test_valid.eq(self.test_valid),
             search.test_readable.eq(self.test_readable),
             search.clear.eq(self.clear),
@@ -280,24 +200,18 @@ class Walker(wiring.Component):
         ]
 
         # A burst.
+        m.submodules.cut = cut = Cut(shapes)
         address = Signal(at_bits)
         left = Signal(size_bits)
-        blocks = Signal(range(most + 1))
+        blocks = Signal.like(cut.blocks)
         begin, stop = Signal(size_bits), Signal(size_bits)
-        lead = address[:log_per_beat]
-        to_page = page - address[: (page - 1).bit_length()]
-        allowed = Signal(range(page + 1))
-        m.d.comb += allowed.eq(Mux(to_page < most - lead, to_page, most - lead))
-        beats = Signal(range(shapes.burst_beats + 1))
-        tag_beats = Signal(range(max(1, TAGS * TAG_BYTES // bus.beat_bytes) + 2))
-        if blocks_of_beat == 1:
-            m.d.comb += [beats.eq(blocks * beats_of_block)]
-        else:
-            m.d.comb += beats.eq((lead + blocks + blocks_of_beat - 1) >> log_per_beat)
-        tag_lead = number[:log_per_beat]
-        m.d.comb += tag_beats.eq(
-            ((tag_lead + search.end - number) * beats_of_block + blocks_of_beat - 1) >> log_per_beat
-        )
+        m.d.comb += [
+            cut.address.eq(address),
+            cut.blocks.eq(blocks),
+            cut.first.eq(number),
+            cut.end.eq(search.end),
+        ]
+        lead, allowed, beats, tag_beats = cut.lead, cut.allowed, cut.beats, cut.tag_beats
         last = Signal()
         pointer = Signal(range(2 * depth))
         used = Signal.like(pointer)
@@ -319,50 +233,25 @@ class Walker(wiring.Component):
             job.counter.eq(begin + 2),
             job.beats.eq(beats),
             job.first.eq(lead),
-            job.end.eq(1 if blocks_of_beat == 1 else (lead + blocks - 1)[:log_per_beat] + 1),
+            job.end.eq((lead + blocks - 1)[: cut.log_per_beat] + 1),
             job.start.eq(begin == 0),
             job.last.eq(last),
             job.nbytes.eq(sizes.get << _LOG_BLOCK),
         ]
 
-        # Which beats of it are meant. Where the row starts and ends is seen a cycle late.
-        row_start, row_end, row_stop = (
-            Signal(unit_bits),
-            Signal(unit_bits + 1),
-            Signal(unit_bits + 1),
-        )
-        from_unit = Signal(range(shapes.burst_beats * units_of_beat + 1))
-        to_unit = Signal.like(from_unit)
-        cursor, from_beat, to_beat = (
-            Signal(range(shapes.burst_beats + 1), name=n)
-            for n in ("cursor", "from_beat", "to_beat")
-        )
-        window = (begin * _BLOCK_UNITS, stop * _BLOCK_UNITS)
-        row_ends, meets = Signal(), Signal()
-        # Compared in blocks: the window's end is one.
-        low, high = (_BLOCK_UNITS - 1).bit_length(), size_bits + (_BLOCK_UNITS - 1).bit_length()
-        m.d.comb += row_stop.eq(start + constant.row)
-        m.d.sync += [
-            row_start.eq(start),
-            row_end.eq(row_stop),
-            row_ends.eq(
-                (Cat(row_stop[:low].any(), row_stop[low:high]) <= Cat(C(0, 1), stop))
-                & ~row_stop[high:].any()
-            ),
-            meets.eq(
-                (flags.begun | ((start[low:high] < stop) & ~start[high:unit_bits].any()))
-                & ~flags.mute
-            ),
-        ]
-        over, shares = Signal(), Signal()
+        # Which beats of it are meant.
         order, visit = self.order.p, self.visit.p
         m.d.comb += [
-            from_unit.eq(Mux(flags.begun, 0, row_start - window[0]) + lead * _BLOCK_UNITS),
-            to_unit.eq(Mux(row_ends, row_end, window[1]) - window[0] + lead * _BLOCK_UNITS),
-            from_beat.eq(from_unit >> log_units),
-            shares.eq((units_of_beat > 2) & meets & (from_beat < cursor)),
-            to_beat.eq((to_unit + units_of_beat - 1) >> log_units),
-            order.client.eq(client),
+            marks.start.eq(start),
+            marks.row.eq(constant.row),
+            marks.begun.eq(flags.begun),
+            marks.mute.eq(flags.mute),
+            marks.final.eq(lefts.get == 1),
+            marks.begin.eq(begin),
+            marks.stop.eq(stop),
+            marks.lead.eq(lead),
+            marks.beats.eq(beats),
+            self.asked.client.eq(client),
             visit.client.eq(client),
             visit.half.eq(search.half),
             visit.tag.eq(number),
@@ -370,10 +259,7 @@ class Walker(wiring.Component):
         ]
 
         # What is written only where it is enabled takes no gate.
-        m.d.comb += [
-            sizes.put.eq(size),
-            dones.put.eq(begin + blocks),
-        ]
+        m.d.comb += [sizes.put.eq(size), dones.put.eq(begin + blocks)]
 
         with m.FSM():
             with m.State("Choose-Client"):
@@ -427,6 +313,7 @@ class Walker(wiring.Component):
                     m.d.comb += [
                         self.order.valid.eq(1),
                         order.kind.eq(Kind.TAGS),
+                        order.client.eq(client),
                         order.ends.eq(1),
                         order.drop.eq(tag_beats),
                         order.total.eq(tag_beats),
@@ -440,21 +327,19 @@ class Walker(wiring.Component):
                     ]
                     m.d.sync += [
                         self.ar.valid.eq(1),
-                        self.ar.p.address.eq(
-                            bus.window_base + self._beat(Cat(number, search.group) << _LOG_BLOCK)
-                        ),
+                        self.ar.p.address.eq(beat_of(bus, Cat(number, search.group))),
                         self.ar.p.length.eq(tag_beats - 1),
                     ]
                     m.next = "Add-Blocks"
 
             with m.State("Add-Blocks"):
+                m.d.comb += marks.clear.eq(1)
                 done = Mux(visiting.bit_select(client, 1), dones.get, 0)
                 m.d.sync += [
                     visiting.bit_select(client, 1).eq(1),
                     address.eq(where.at + done),
                     left.eq(sizes.get - done),
                     begin.eq(done),
-                    cursor.eq(0),
                 ]
                 m.next = "Cut-Burst"
 
@@ -478,7 +363,7 @@ class Walker(wiring.Component):
                 with m.If(goes):
                     m.d.sync += [
                         self.ar.valid.eq(1),
-                        self.ar.p.address.eq(bus.window_base + self._beat(address << _LOG_BLOCK)),
+                        self.ar.p.address.eq(beat_of(bus, address)),
                         self.ar.p.length.eq(beats - 1),
                     ]
                     m.next = "Next-Row"
@@ -487,39 +372,31 @@ class Walker(wiring.Component):
 
             with m.State("Mark-Beats"):
                 m.d.comb += [
+                    order.eq(marks.order),
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
-                    self.order.valid.eq(meets | (cursor != beats)),
-                    order.again.eq(shares),
-                    order.drop.eq(Mux(shares, 0, Mux(meets, from_beat, beats) - cursor)),
-                    order.total.eq(Mux(meets, to_beat, beats) - Mux(shares, from_beat, cursor)),
-                    order.first.eq(from_unit[:log_units]),
-                    order.end.eq((to_unit - 1)[:log_units] + 1),
-                    order.final.eq(row_ends & (lefts.get == 1)),
-                    order.ends.eq(~meets | (to_beat == beats)),
-                    over.eq(~meets | ~row_ends | (row_end == window[1])),
-                    rows.put.more.eq(last & ~row_ends),
-                    rows.put.begun.eq(~row_ends),
-                    rows.put.mute.eq(row_ends & ((lefts.get == 1) | ~constant.merge)),
+                    order.client.eq(client),
+                    self.order.valid.eq(marks.valid),
+                    marks.takes.eq(self.order.ready | ~marks.valid),
+                    rows.put.more.eq(last & ~marks.row_ends),
+                    rows.put.begun.eq(~marks.row_ends),
+                    rows.put.mute.eq(marks.row_ends & (marks.final | ~constant.merge)),
                 ]
-                with m.If(self.order.ready | ~self.order.valid):
-                    with m.If(meets):
+                with m.If(marks.takes):
+                    with m.If(marks.meets):
                         m.d.comb += [
                             rows.write.eq(1),
-                            starts.write.eq(row_ends),
-                            lefts.write.eq(row_ends),
+                            starts.write.eq(marks.row_ends),
+                            lefts.write.eq(marks.row_ends),
                         ]
-                        m.d.sync += [
-                            cursor.eq(to_beat),
-                            reserved[client].eq(pointer + to_beat - from_beat),
-                        ]
+                        m.d.sync += reserved[client].eq(pointer + marks.pieces)
                     m.next = "Next-Row"
-                    with m.If(over):
+                    with m.If(marks.over):
                         m.next = "Choose-Client"
                         with m.If(last):
                             m.next = "Close-Chunk"
 
             with m.State("Next-Row"):
-                m.d.comb += marks.eq(1)
+                m.d.comb += strides.eq(1)
                 m.next = "Mark-Beats"
 
             with m.State("Close-Chunk"):
@@ -538,11 +415,4 @@ class Walker(wiring.Component):
                     ]
                 m.next = "Choose-Client"
 
-        m.d.comb += self.asked.client.eq(client)
-
         return m
-
-    def _beat(self, address):
-        """Return the address of the beat in which byte ``address`` is."""
-        log_beat = (self.shapes.config.bus.beat_bytes - 1).bit_length()
-        return address >> log_beat << log_beat

@@ -10,8 +10,6 @@ from ginseng.bus.axi import AxiSignature
 from ginseng.bus.flight import DEPTH, Flight
 from ginseng.bus.port import READ_COUNT_BITS
 from ginseng.flow.queue import Queue
-from ginseng.isa.config import Memory
-from ginseng.isa.errors import ConfigError
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE, KEY_SLOTS, MAX_CHUNK, Domain
 from ginseng.isa.transfer import Client
@@ -76,11 +74,6 @@ class WritePath(wiring.Component):
     ----------
     shapes : TecShapes
 
-    Raises
-    ------
-    ConfigError
-        If elements that are stored are no whole cipher blocks.
-
     Notes
     -----
     *Guarantees.* What leaves is what the lane returned under a nonce that no other chunk had: each
@@ -139,13 +132,9 @@ class WritePath(wiring.Component):
 
     def __init__(self, shapes: TecShapes) -> None:
         self.shapes = shapes
-        out = shapes.config.core.element_bytes(Memory.OUT)
-        if out % GRANULE:
-            raise ConfigError(
-                f"With a TEC, a stored element is whole cipher blocks of {GRANULE} bytes, not "
-                f"{out} bytes; choose a larger log_block or log_batch"
-            )
         bus = shapes.config.bus
+        bit = {"bit": range(shapes.tec.bitmap_bits), "export": 1}
+        blocks = {"blocks": range(MAX_CHUNK // GRANULE + 1)}
         axi = AxiSignature(bus)
         super().__init__(
             {
@@ -159,23 +148,11 @@ class WritePath(wiring.Component):
                 "issued": In(READ_COUNT_BITS),
                 "verified": In(READ_COUNT_BITS),
                 "lane": Out(LanePort(shapes)),
-                "chunk_begin": Out(
-                    stream.Signature(
-                        data.StructLayout({"bit": range(shapes.tec.bitmap_bits), "export": 1})
-                    )
-                ),
+                "chunk_begin": Out(stream.Signature(data.StructLayout(bit))),
                 "begin_valid": In(1),
                 "begin_fresh": In(1),
                 "chunk_finish": Out(1),
-                "seal": Out(
-                    data.StructLayout(
-                        {
-                            "valid": 1,
-                            "slot": range(KEY_SLOTS),
-                            "blocks": range(MAX_CHUNK // GRANULE + 1),
-                        }
-                    )
-                ),
+                "seal": Out(data.StructLayout({"valid": 1, "slot": range(KEY_SLOTS), **blocks})),
                 "seal_ok": In(1),
                 "importing": In(ImportPort(shapes)),
                 "measure": Out(stream.Signature(MeasuredItem)),
@@ -272,6 +249,7 @@ class WritePath(wiring.Component):
             job.seals.eq(~opening),
             job.slot.eq(Mux(opening, importing.slot, now.slot)),
             job.context.eq(Mux(opening, OPEN_CONTEXT, SEAL_CONTEXT)),
+            # SEC: TEC.NONCE_BINDS
             job.nonce[:32].eq(now.index),
             job.nonce[32:].eq(now.prefix),
         ]

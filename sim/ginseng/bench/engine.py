@@ -6,10 +6,11 @@ import numpy as np
 from amaranth import Shape
 from numpy.typing import NDArray
 
+from ginseng.bench.build import Built
 from ginseng.bench.errors import BenchError
 from ginseng.bench.harness import FlatAxi
 from ginseng.bench.memory import REFERENCE, MemoryModel
-from ginseng.bench.model import Built, Model
+from ginseng.bench.model import Model
 from ginseng.bench.protected import GatesProgram, GatesTec
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer

@@ -103,6 +103,8 @@ class GatesTec:
     def counter(self, name: str) -> int:
         """Return what a counter of the register map counted in the last run."""
         self._model.set("counter", COUNTED.index(name))
+        # Until then ``counter_current`` is of the number before.
+        self._model.run(1)
         self._model.run(_STEP, until=("counter_current",))
         return self._model.get("counter_value")
 

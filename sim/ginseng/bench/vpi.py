@@ -17,7 +17,7 @@ __all__ = ["read_plan", "run_tests"]
 #: What the wheel's configuration leaves blank, and a design of several files needs.
 _MAKE: Final = (
     "CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread CFG_CXXFLAGS_NO_UNUSED=-Wno-unused "
-    "OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
+    "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 )
 #: Names the plan's file in the environment of the tests.
 _PLAN: Final = "GINSENG_PLAN"

@@ -24,6 +24,7 @@ from ginseng.compiler import CompilerError, compile_model
 from ginseng.driver import DriverError, open_board
 from ginseng.isa.config import BusConfig, BusProtocol, SystemConfig
 from ginseng.program import dumps
+from ginseng.secureos import local_session
 
 __all__ = ["measure", "measure_network"]
 
@@ -129,8 +130,11 @@ def measure_network(network: Network, progress: Callable[[str], None]) -> dict[s
     peak = _peak_mb()
     progress(f"{network.name}: runs {len(network.samples)} samples")
     program = compiled.program
-    with open_board("model", config=config) as board:
-        outputs, exact = run_protected(board, program, compiled.graph, network.samples)
+    with (
+        open_board("model", config=config) as board,
+        local_session(board, program) as session,
+    ):
+        outputs, exact = run_protected(session, program, compiled.graph, network.samples)
     macs = sum(layer.macs for layer in program.layers)
     cycles = sum(layer.cycles_protected for layer in program.layers)
     setup = setup_cost(program)

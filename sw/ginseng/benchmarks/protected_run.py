@@ -5,22 +5,21 @@ from numpy.typing import NDArray
 
 from ginseng.compiler import Graph
 from ginseng.compiler.reference import evaluate
-from ginseng.driver import Board
 from ginseng.program import Program
-from ginseng.secureos import local_session
+from ginseng.secureos import LocalSession
 
 __all__ = ["run_protected"]
 
 
 def run_protected(
-    board: Board, program: Program, graph: Graph, samples: NDArray[np.floating]
+    session: LocalSession, program: Program, graph: Graph, samples: NDArray[np.floating]
 ) -> tuple[NDArray[np.float32], bool]:
     """Return what a device made of ``samples``, and whether NumPy says the same.
 
     Parameters
     ----------
-    board : Board
-        A protected build, without a session.
+    session : LocalSession
+        For ``program``.
     program : Program
         Of one input and one output.
     graph : Graph
@@ -30,8 +29,7 @@ def run_protected(
 
     """
     (given,), (result,) = program.inputs, program.outputs
-    with local_session(board, program) as session:
-        outputs = session.infer(samples)
+    outputs = session.infer(samples)
     assert isinstance(outputs, np.ndarray)  # one output
     integers = evaluate(graph, {given.name: given.quantise(samples)})
     expected = result.dequantise(integers[result.name].astype(np.int8))

@@ -19,6 +19,7 @@ from ginseng.driver.boards.rtl import RtlBoard
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.transfer import Client
 from ginseng.program import LayerSpec, Program
+from ginseng.secureos import local_session
 
 __all__ = ["NETWORKS", "PROTECTED", "Work", "measure"]
 
@@ -103,9 +104,9 @@ def measure(
             programs.append(lower(work.graph, PROTECTED, memory=memory.name))
         say(f"builds or finds the gates, and opens them over the {memory.name} memory")
         plain = Gates.open(memory)
-        with plain.board, RtlBoard(PROTECTED, memory=memory) as board:
+        with plain.board:
             rows = [
-                _row(work, program, plain, board, memory, say)
+                _row(work, program, plain, memory, say)
                 for work, program in zip(works, programs, strict=True)
             ]
         runs.append({"memory": memory.name, "rows": rows, **_summary(rows)})
@@ -164,7 +165,6 @@ def _row(
     work: Work,
     program: Program,
     plain: Gates,
-    board: RtlBoard,
     memory: MemoryModel,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -174,11 +174,16 @@ def _row(
     _, exact = run_image(plain, work.graph, image, given.port.quantise(work.sample))
     _require(exact, work, "the plain core")
     bare = _side(plain.board, image.layers, lambda layer: layer.cycles_plain)
-    _, exact = run_protected(board, program, work.graph, work.sample)
-    # Refuses a run in which the gates broke a rule of the bus.
-    _ = board.traffic
+    with (
+        RtlBoard(PROTECTED, memory=memory) as board,
+        local_session(board, program) as session,
+    ):
+        _, exact = run_protected(session, program, work.graph, work.sample)
+        # Before the end of the session resets them.
+        kept = _side(board, program.layers, lambda layer: layer.cycles_protected)
+        # Refuses a run in which the gates broke a rule of the bus.
+        _ = board.traffic
     _require(exact, work, "the core behind its TEC")
-    kept = _side(board, program.layers, lambda layer: layer.cycles_protected)
     cycles, nbytes = kept["cycles"] / bare["cycles"], kept["bytes"] / bare["bytes"]
     say(
         f"{memory.name} {work.name}: {bare['cycles']:,} cycles, with the TEC {kept['cycles']:,} "

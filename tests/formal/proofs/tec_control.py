@@ -145,12 +145,14 @@ class GivenOnce(Harness):
         epoch, run = Signal(self.BITS), Signal(self.BITS)
         with m.If((dut.importing.valid & ~imports) | begins):
             m.d.sync += epoch.eq(dut.importing.epoch)
-            m.d.comb += Assert(dut.importing.epoch > epoch)
+            m.d.comb += [
+                Assert(dut.importing.epoch > epoch),
+                Assert(dut.importing.epoch <= self.EPOCHS),
+            ]
         with m.If(begins):
             m.d.sync += run.eq(number)
             m.d.comb += [Assert(op == ControlOp.RUN), Assert(number > run)]
         m.d.comb += [
-            Assert(dut.importing.epoch <= self.EPOCHS),
             Assert(~dut.importing.valid | (op == ControlOp.IMPORT)),
             # While one is in use, it stays.
             Assert(~(imports & dut.importing.valid) | (dut.importing.epoch == epoch)),
@@ -497,13 +499,8 @@ PROOFS = [
             Bug(
                 name="a run is only asked for, and starts",
                 module=CONTROL,
-                old="""                            with m.Default():
-                                with m.If(~held.check):
-                                    m.next = "Count-Epoch"
-""",
-                new="""                            with m.Default():
-                                m.next = "Count-Epoch"
-""",
+                old="with m.Default(), m.If(~held.check):",
+                new="with m.Default():",
             ),
         ),
     ),

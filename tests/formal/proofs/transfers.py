@@ -282,11 +282,11 @@ PROOFS = [
         harness=partial(Walked, BusConfig(), Memory.UOP),
         configuration="window of 256 MiB at 0, micro-ops; up to 3 rows of up to 3 elements, "
         "bases, starts and strides near the ends of what they may be",
-        generalises="bounded, the first two runs; sizes are counted by one multiplier and one "
-        "counter; other memory types differ by a constant shift",
+        generalises="sizes are counted by one multiplier and one counter; other memory types "
+        "differ by a constant shift",
         assumptions=("base registers are constant", "one descriptor over and over again"),
         depth=7,
-        engine=Engine.BMC,
+        engine=Engine.INDUCTION,
         bugs=(
             *ROWS_BUGS,
             Bug(
@@ -303,7 +303,7 @@ PROOFS = [
         harness=partial(Walked, BusConfig(window_bytes=1 << 36), Memory.ACC),
         configuration="window of 64 GiB at 0, accumulators; up to 3 rows of up to 3 elements, "
         "bases, starts and strides near the ends of what they may be",
-        generalises="as of `rows`, bounded too",
+        generalises="as of `rows`, but bounded: the first two runs",
         assumptions=("base registers are constant", "one descriptor over and over again"),
         depth=7,
         engine=Engine.BMC,

@@ -9,20 +9,19 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.bench.errors import BenchError
-from ginseng.bench.streams import StreamCase, StreamTop, stream_plan
-from ginseng.bench.vpi import run_tests
+from ginseng.bench.streams import StreamCase, pack, run_cases, whole
+from ginseng.bench.transfers import random_reads, random_stores
+from ginseng.bus.axi import AxiSignature
 from ginseng.bus.burst import Cut
 from ginseng.bus.plan import BASES, Rows, bases_layout
+from ginseng.bus.reader import Reader
 from ginseng.bus.realign import Pack, Place
 from ginseng.bus.shapes import DmaShapes
+from ginseng.bus.writer import Writer
 from ginseng.flow.arbiter import RoundRobin
 from ginseng.flow.queue import Queue, Skid
-from ginseng.isa.config import BusConfig, CoreConfig, Memory
-from ginseng.isa.insn import Opcode, instruction_set
-from ginseng.isa.insn import Queue as QueueName
+from ginseng.isa.config import BusConfig, CoreConfig
 from ginseng.isa.transfer import Client, TransferDescriptor
-from ginseng.vta.dispatch import Dispatch
-from ginseng.vta.store import Beats
 
 pytestmark = pytest.mark.rtl
 
@@ -34,27 +33,11 @@ BEAT = BUS.beat_bytes
 PAGE = 4096
 
 
-def pack(layout, **fields):
-    """Return a struct as an integer."""
-    layout = data.Layout.cast(layout)
-    word = 0
-    for name, value in fields.items():
-        at = layout[name]
-        assert 0 <= value < 1 << at.width, name
-        word |= value << at.offset
-    return word
-
-
-def whole(layout_or_width, values):
-    width = layout_or_width if isinstance(layout_or_width, int) else layout_or_width.size
-    return [(value, (1 << width) - 1) for value in values]
-
-
 def same(name, component, width, count=60):
     rng = random.Random(name)
     items = [rng.getrandbits(width) for _ in range(count)]
     return StreamCase(
-        name=name, component=component, inputs={"i": items}, outputs={"o": whole(width, items)}
+        name=name, component=component, inputs={"i": items}, outputs={"o": whole(items)}
     )
 
 
@@ -67,41 +50,26 @@ def round_robin():
         name="round_robin",
         component=RoundRobin(8, 3),
         inputs={f"i__{n}": items for n, items in enumerate(inputs)},
-        outputs={"o": whole(layout, merged)},
+        outputs={"o": whole(merged)},
         constants={"enable": 1},
         lanes=2,
     )
 
 
-def dispatch():
-    rng, isa = random.Random(4), instruction_set(CORE)
-    kinds = [
-        *((Opcode.LOAD, {"memory": m, "x_size": 1}) for m in Memory if m is not Memory.OUT),
-        (Opcode.LOAD, {"memory": Memory.OUT}),
-        (Opcode.STORE, {"memory": Memory.OUT, "x_size": 1}),
-        (Opcode.STORE, {"memory": Memory.UOP}),
-        (Opcode.GEMM, {"iter_in": 3}),
-        (Opcode.ALU, {"imm": 5}),
-        (Opcode.FINISH, {}),
-    ]
-    words, outputs = [], {name: [] for name in ("o_load", "o_compute", "o_store")}
-    names = {
-        QueueName.LOAD: "o_load",
-        QueueName.COMPUTE: "o_compute",
-        QueueName.STORE: "o_store",
-    }
-    for _ in range(80):
-        opcode, fields = rng.choice(kinds)
-        raw = isa.encode(opcode, **fields)
-        word = int.from_bytes(raw, "little")
-        words.append(word)
-        outputs[names[isa.decode(raw).queue]].append(word)
-    return StreamCase(
-        name="dispatch",
-        component=Dispatch(),
-        inputs={"i": words},
-        outputs={name: whole(128, items) for name, items in outputs.items()},
-    )
+def runs_of(client, unit, base, start, count, columns, stride):
+    """Return what a descriptor of elements of ``unit`` bytes moves: address, bytes, final."""
+    fetches, top = client is Client.FETCH, 1 << 32
+    if stride == columns or fetches:
+        count, columns = min(count, 1), count * columns
+    runs = []
+    for row in range(count if columns else 0):
+        offset, left = (start + row * stride) * unit, columns * unit
+        while left:
+            offset = offset if fetches else offset % top
+            size = left if fetches else min(left, top - offset)
+            runs.append((base + offset, size, 0))
+            offset, left = offset + size, left - size
+    return runs[:-1] + [(*run[:2], 1) for run in runs[-1:]]
 
 
 def rows(name, client, bus):
@@ -128,38 +96,27 @@ def rows(name, client, bus):
             "stride": stride,
         }
         descriptors.append(pack(TransferDescriptor, **fields))
-        if stride == columns or fetches:
-            count, columns = min(count, 1), count * columns
         base = 0 if fetches else bases[BASES[memory]]
-        mine = []
-        for row in range(count if columns else 0):
-            offset, left = (start + row * stride) * unit, columns * unit
-            while left:
-                offset = offset if fetches else offset % top
-                size = left if fetches else min(left, top - offset)
-                mine.append({"address": base + offset, "nbytes": size, "final": 0})
-                offset, left = offset + size, left - size
-        if mine:
-            mine[-1]["final"] = 1
-        runs += [pack(shapes.run, **run) for run in mine]
+        given = runs_of(client, unit, base, start, count, columns, stride)
+        runs += [pack(shapes.run, address=a, nbytes=n, final=f) for a, n, f in given]
     return StreamCase(
         name=name,
         component=Rows(shapes, client),
         inputs={"i": descriptors},
-        outputs={"o": whole(shapes.run, runs)},
+        outputs={"o": whole(runs)},
         constants={"bases": pack(bases_layout(), **bases)},
     )
 
 
-def bursts(address, nbytes, final):
+def bursts(shapes, client, address, nbytes, final):
     """Cut bytes at pages and at the longest burst: beat, beats, first, end, final."""
-    granule, end = SHAPES.granule(Client.COMPUTE), address + nbytes
-    found, beat = [], address // BEAT
-    last = -(-end // BEAT)
+    granule, end, size = shapes.granule(client), address + nbytes, shapes.bus.beat_bytes
+    found, beat = [], address // size
+    last = -(-end // size)
     while beat < last:
-        stop = min(last, (beat * BEAT // PAGE + 1) * PAGE // BEAT, beat + SHAPES.burst_beats)
-        low = max(address - beat * BEAT, 0) // granule
-        high = (min(end, stop * BEAT) - (stop - 1) * BEAT) // granule
+        stop = min(last, (beat * size // PAGE + 1) * PAGE // size, beat + shapes.burst_beats)
+        low = max(address - beat * size, 0) // granule
+        high = (min(end, stop * size) - (stop - 1) * size) // granule
         found.append((beat, stop - beat, low, high, final and stop == last))
         beat = stop
     return found
@@ -175,14 +132,14 @@ def pieces(client=Client.COMPUTE, count=24):
         if n % 3 == 0:
             address = PAGE * rng.randint(1, 9) - granule * rng.randint(1, 5)
         drawn.append((address, nbytes, rng.random() < 0.5 or n == count - 1))
-    return drawn, [burst for piece in drawn for burst in bursts(*piece)]
+    return drawn, [burst for piece in drawn for burst in bursts(SHAPES, client, *piece)]
 
 
 FIELDS = ("beat", "beats", "first", "end", "final")
 
 
-def packed(found):
-    layout = SHAPES.burst(Client.COMPUTE)
+def packed(found, shapes=SHAPES, client=Client.COMPUTE):
+    layout = shapes.burst(client)
     return [pack(layout, **dict(zip(FIELDS, map(int, b), strict=True))) for b in found]
 
 
@@ -193,7 +150,7 @@ def cut():
         name="cut",
         component=Cut(SHAPES, Client.COMPUTE),
         inputs={"i": runs},
-        outputs={"o": whole(SHAPES.burst(Client.COMPUTE), packed(found))},
+        outputs={"o": whole(packed(found))},
     )
 
 
@@ -269,46 +226,140 @@ def places():
     )
 
 
-def dense_beats(name, element, beat):
-    """Stores of several lengths, each of which starts a beat of its own."""
-    rng, items, wanted = random.Random(name), [], []
-    into, out = (data.StructLayout({"data": bits, "last": 1}) for bits in (element, beat))
-    for length in (1, 2, 5, 8, 1, 3, 16, 4):
-        store = [rng.getrandbits(element) for _ in range(length)]
-        items += [pack(into, data=e, last=int(n == length - 1)) for n, e in enumerate(store)]
-        word, bits = sum(e << n * element for n, e in enumerate(store)), element * length
-        for at in range(0, bits, beat):
-            meant = (1 << min(beat, bits - at)) - 1
-            last = int(at + beat >= bits)
-            value = pack(out, data=word >> at & meant, last=last)
-            wanted.append((value, pack(out, data=meant, last=1)))
+def dense(raw, nbytes):
+    """Return bytes as beats with the masks of those that mean something; others are made up."""
+    parts = [raw[at : at + nbytes] for at in range(0, len(raw), nbytes)]
+    return [
+        (int.from_bytes(p.ljust(nbytes, b"\xee"), "little"), (1 << 8 * len(p)) - 1) for p in parts
+    ]
+
+
+def transfers(client, shapes, items, base):
+    """Return the descriptors of transfers, what each moves, and the bursts of all."""
+    descriptors, moves, found = [], [], []
+    for t in items:
+        extent = {"dram_base": t.dram_base, "rows": t.rows, "row_elements": t.row_elements}
+        descriptors.append(pack(TransferDescriptor, memory=t.memory, stride=t.stride, **extent))
+        unit = 1 << shapes.log_unit(client, t.memory)
+        moves.append(runs_of(client, unit, base, *extent.values(), t.stride))
+        found += [burst for run in moves[-1] for burst in bursts(shapes, client, *run)]
+    return descriptors, moves, found
+
+
+def reader(client, bits, seed=0):
+    bus = BusConfig(data_bits=bits)
+    shapes, nbytes = DmaShapes(CORE, bus), bus.beat_bytes
+    base = 0 if client is Client.FETCH else 2 * PAGE - 64
+    image = random.Random(f"{client} {seed}").randbytes(1 << 16)
+    items = random_reads(CORE, client, len(image) - base, count=20, seed=seed)
+    descriptors, moves, found = transfers(client, shapes, items, base)
+    raw = data.StructLayout({"data": bits, "last": 1})
+    beats, needs = [], []
+    for n, (first, count, *_) in enumerate(found):
+        for at in range(first, first + count):
+            value = int.from_bytes(image[at * nbytes : (at + 1) * nbytes], "little")
+            beats.append(pack(raw, data=value, last=int(at == first + count - 1)))
+            needs.append(n + 1)
     return StreamCase(
-        name=name, component=Beats(element, beat), inputs={"i": items}, outputs={"o": wanted}
+        name=f"reader_of_{client.name.lower()}_{bits}",
+        component=Reader(shapes, client),
+        inputs={"descriptor": descriptors, "data": beats},
+        outputs={
+            "request": whole(packed(found, shapes, client)),
+            "beat": [
+                beat
+                for runs in moves
+                for beat in dense(b"".join(image[a : a + n] for a, n, _ in runs), nbytes)
+            ],
+        },
+        records={"done": [[1]] * len(items)},
+        after={"data": ("request", needs)},
+        constants={"bases": pack(bases_layout(), **dict.fromkeys(BASES.values(), base))},
+        settles={"fault": 0},
+        # What fills the last beat of a descriptor up follows the next piece.
+        loose=True,
     )
 
 
+def writer(bits, seed=0):
+    bus, client, base = BusConfig(data_bits=bits), Client.STORE, 2 * PAGE - 64
+    shapes, nbytes = DmaShapes(CORE, bus), bus.beat_bytes
+    stores = random_stores(CORE, 1 << 15, count=20, seed=seed)
+    items = [store.transfer for store in stores]
+    descriptors, moves, found = transfers(client, shapes, items, base)
+    moved = iter(
+        zip(
+            (a + n for runs in moves for a, size, _ in runs for n in range(size)),
+            b"".join(store.data.tobytes() for store in stores),
+            strict=True,
+        )
+    )
+    channels = AxiSignature(bus).members
+    aw, w, b = (channels[name].signature.members["payload"].shape for name in ("aw", "w", "b"))
+    granule, per_beat = shapes.granule(client), shapes.granules(client)
+    addresses, beats, counted, sent = [], [], [], []
+    for at, count, first, end, _ in found:
+        addresses.append(pack(aw, id=client, address=at * nbytes, length=count - 1))
+        counted.append([1, count * per_beat - first - (per_beat - end)])
+        for n in range(count):
+            low, high = (first if n == 0 else 0), (end if n == count - 1 else per_beat)
+            value = strobe = 0
+            for lane in range(granule * low, granule * high):
+                address, byte = next(moved)
+                assert address == (at + n) * nbytes + lane
+                value, strobe = value | byte << 8 * lane, strobe | 1 << lane
+            item = {"id": client, "strobe": strobe, "last": int(n == count - 1)}
+            meant = (1 << w.size) - 1 & ~pack(w, data=(1 << bits) - 1) | pack(
+                w, data=sum(0xFF << 8 * lane for lane in range(nbytes) if strobe >> lane & 1)
+            )
+            beats.append((pack(w, data=value, **item), meant))
+        sent.append(len(beats))
+    return StreamCase(
+        name=f"writer_{bits}",
+        component=Writer(shapes),
+        inputs={
+            "descriptor": descriptors,
+            "beat": [v for store in stores for v, _ in dense(store.data.tobytes(), nbytes)],
+            "b": [pack(b, id=client)] * len(found),
+        },
+        outputs={"aw": whole(addresses), "w": beats},
+        records={"done": [[1]] * len(items), "counted granules": counted},
+        after={"b": ("w", sent)},
+        constants={"bases": pack(bases_layout(), **dict.fromkeys(BASES.values(), base))},
+        settles={"fault": 0, "idle": 1},
+    )
+
+
+MOVERS = (
+    partial(reader, Client.FETCH, 64),
+    partial(reader, Client.COMPUTE, 64),
+    partial(reader, Client.COMPUTE, 512),
+    partial(writer, 64),
+    partial(writer, 512),
+)
 CASES = (
     lambda: same("queue", Queue(12, 4), 12),
     lambda: same("queue_of_one", Queue(5, 1), 5),
     lambda: same("queue_block_ram", Queue(33, 6, block_ram=True), 33),
     lambda: same("skid", Skid(70), 70),
     round_robin,
-    dispatch,
     *(partial(rows, f"rows_of_{c.name.lower()}", c, BUS) for c in Client),
     *(partial(rows, f"wide_rows_of_{c.name.lower()}", c, WIDE) for c in Client),
     cut,
     packs,
     places,
-    lambda: dense_beats("beats_of_wide_elements", 128, 64),
-    lambda: dense_beats("beats_of_narrow_elements", 128, 512),
+    *MOVERS,
 )
 
 
 def test_streams_lose_double_and_change_nothing_under_any_pattern(tmp_path):
-    cases = [make() for make in CASES]
-    run_tests(
-        StreamTop(cases), "ginseng.bench.stream_tests", scratch=tmp_path, plan=stream_plan(cases)
-    )
+    run_cases([make() for make in CASES], tmp_path)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_readers_and_writers_move_what_they_should_at_length(seed, tmp_path):
+    run_cases([make(seed=seed) for make in MOVERS], tmp_path)
 
 
 class Broken(wiring.Component):
@@ -353,11 +404,5 @@ class Broken(wiring.Component):
     ],
 )
 def test_a_component_that_breaks_a_rule_is_found(fault, says, tmp_path):
-    cases = [same("broken", Broken(fault), 8)]
     with pytest.raises(BenchError, match=says):
-        run_tests(
-            StreamTop(cases),
-            "ginseng.bench.stream_tests",
-            scratch=tmp_path,
-            plan=stream_plan(cases),
-        )
+        run_cases([same("broken", Broken(fault), 8)], tmp_path)

@@ -195,6 +195,21 @@ class Pair:
             self.model.run(64, until=("fatal",))
 
 
+def test_stores_that_wait_for_their_beats_keep_no_load_waiting():
+    pair = Pair(QUIET, 5)
+    pair.open()
+    columns = pair.rows[3]["chunk"] // pair.config.core.element_bytes(Memory.OUT)
+    for n in range(2):
+        store = Transfer(Memory.OUT, pair.base(3, n * columns), 1, columns, columns)
+        pair.ports[Client.STORE].feed([pair.descriptor(store, write=1)])
+    pair.model.run(200)
+
+    load = Transfer(Memory.WGT, pair.base(2, 0), 1, 1, 1)
+    pair.ports[Client.WGT].feed([pair.descriptor(load)])
+    pair.run_until(lambda: pair.done[Client.WGT].count == 1)
+    assert pair.done[Client.STORE].count == 0
+
+
 @pytest.mark.parametrize("memory", [QUIET, ROUGH], ids=lambda m: m.name)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("protocol", "bits"), [(BusProtocol.AXI4, 64)])

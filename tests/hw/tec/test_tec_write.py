@@ -647,9 +647,9 @@ def test_after_a_stop_in_any_cycle_only_the_offered_beat_leaves(stall):
     tiny = Tensor(6, Domain.SCRATCH, 0x8000, 0x40, 0x20)
     stores = [piece_of(tiny, 0, 4)]
     cycles = Bench(stall=stall, seed=3).run(stores)["cycles"]
-    for cycle in range(10, cycles, 1 if stall == 0 else 5):
+    for cycle in range(1, cycles, 1 if stall == 0 else 6):
         bench = Bench(stall=stall, seed=3, stop_at=cycle)
-        bench.wipe = 60
+        bench.wipe = 40
         assert bench.run(stores)["idle"]
         stopped = next(n for n, (stop, *_) in enumerate(bench.seen) if stop)
         after = bench.seen[stopped:]
@@ -719,4 +719,4 @@ def test_a_store_of_old_data_waits_for_nothing(issued, verified):
 def test_elements_smaller_than_a_block_are_refused():
     core = CoreConfig(log_block=3, log_inp_buff_size=13, log_wgt_buff_size=15, log_acc_buff_size=14)
     with pytest.raises(ConfigError, match="whole cipher blocks"):
-        WritePath(TecShapes(SystemConfig(core=core)))
+        TecShapes(SystemConfig(core=core))

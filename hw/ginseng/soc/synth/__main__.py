@@ -1,4 +1,4 @@
-"""``python -m ginseng.soc.synth``: synthesise the bare build and hold it to its limits."""
+"""``python -m ginseng.soc.synth``: synthesise a build and hold it to its limits."""
 
 import argparse
 import json
@@ -6,22 +6,26 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ginseng.isa.config import SystemConfig
 from ginseng.soc.bare import BareSoc
-from ginseng.soc.synth.area import PERIOD_NS, Area, exceeded
+from ginseng.soc.protected import Protected
+from ginseng.soc.synth.area import LIMITS, PERIOD_NS, Area, exceeded
 from ginseng.soc.synth.ecp5 import place_blocks
 from ginseng.soc.synth.errors import SynthError
 from ginseng.soc.synth.flow import synthesise
 from ginseng.soc.synth.report import document, show
 from ginseng.soc.synth.timing import longest_paths
 from ginseng.soc.yosys import YosysError
+from ginseng.tec.core import Tec
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nox -s synth --", description=__doc__)
+    parser.add_argument("--build", choices=LIMITS, default="bare", help="what to synthesise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
     parser.add_argument("--paths", type=int, default=30, help="slowest ends to report")
     parser.add_argument("--detailed", type=int, default=3, help="paths to print with their cells")
@@ -35,6 +39,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _build(name: str) -> tuple[Any, SystemConfig]:
+    """Return what to synthesise, and its configuration."""
+    if name == "bare":
+        config = SystemConfig(tec=None)
+        return BareSoc(config, packed=True), config
+    config = SystemConfig()
+    return (Tec(config) if name == "tec" else Protected(config, packed=True)), config
+
+
 def _blocks(path: Path) -> dict[str, Area]:
     names = Area.__dataclass_fields__
     rows = json.loads(path.read_text())["blocks"]
@@ -45,15 +58,14 @@ def main() -> int:
     """Run, print, and return 1 if a limit is exceeded or a path is too long."""
     options = _arguments()
     progress = Console(stderr=True)
-    config = SystemConfig(tec=None)
-    result = synthesise(
-        BareSoc(config, packed=True), "bare", place=options.keep, say=progress.print
-    )
+    component, config = _build(options.build)
+    result = synthesise(component, options.build, place=options.keep, say=progress.print)
     progress.print("time")
     paths = longest_paths(result.netlist)
     report = document(
         result,
         paths,
+        limits=LIMITS[options.build],
         count=options.paths,
         digest=config.digest.hex(),
         tool=f"pyosys {version('pyosys')}",
@@ -65,7 +77,7 @@ def main() -> int:
     show(report, Console(width=160), detailed=options.detailed)
 
     baseline = _blocks(options.baseline) if options.baseline else None
-    broken = list(exceeded(result.total, result.blocks, baseline))
+    broken = list(exceeded(result.total, result.blocks, baseline, limits=LIMITS[options.build]))
     if paths and paths[0].ns > PERIOD_NS:
         broken.append(
             f"Longest path is {paths[0].ns:.2f} ns, more than {PERIOD_NS:g}: "

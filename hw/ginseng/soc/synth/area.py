@@ -91,8 +91,13 @@ _FREE: Final = ("MUXF7", "MUXF8", "BUFG", "$scopeinfo", "GND", "VCC")
 
 #: What the part has.
 DEVICE: Final = Area(lut=53_200, lutram=17_400, ff=106_400, dsp=220, bram36=140, carry4=13_300)
-#: What the bare build may take: 45 % of the lookup tables, and room for the TEC beside it.
-LIMITS: Final = {"lut": DEVICE.lut * 45 // 100, "dsp": 212, "bram36": 118}
+#: What each build may take: core and plain DMA with room for the TEC beside them; core and TEC;
+#: the TEC on its own.
+LIMITS: Final[Mapping[str, Mapping[str, float]]] = {
+    "bare": {"lut": DEVICE.lut * 45 // 100, "dsp": 212, "bram36": 118},
+    "protected": {"lut": DEVICE.lut * 65 // 100, "dsp": 212, "bram36": 128},
+    "tec": {"lut": DEVICE.lut * 20 // 100, "dsp": 0, "bram36": 10},
+}
 #: The clock.
 PERIOD_NS: Final = 10.0
 
@@ -101,7 +106,8 @@ def exceeded(
     total: Area,
     blocks: Mapping[str, Area],
     baseline: Mapping[str, Area] | None = None,
-    limits: Mapping[str, float] = LIMITS,
+    *,
+    limits: Mapping[str, float],
 ) -> Iterable[str]:
     """Yield a sentence for each limit that ``total`` exceeds, which names a block.
 

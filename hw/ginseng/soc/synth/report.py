@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ginseng.soc.synth.area import DEVICE, LIMITS, PERIOD_NS, TARGET, Area
+from ginseng.soc.synth.area import DEVICE, PERIOD_NS, TARGET, Area
 from ginseng.soc.synth.delays import NET_NS
 from ginseng.soc.synth.flow import Synthesis, block_of
 from ginseng.soc.synth.timing import Path
@@ -18,7 +18,13 @@ _COLUMNS = ("lut", "lutram", "ff", "dsp", "bram36", "carry4")
 
 
 def document(
-    result: Synthesis, paths: Sequence[Path], *, count: int, digest: str, tool: str
+    result: Synthesis,
+    paths: Sequence[Path],
+    *,
+    limits: Mapping[str, float],
+    count: int,
+    digest: str,
+    tool: str,
 ) -> dict[str, Any]:
     """Return the report as one JSON document.
 
@@ -28,6 +34,8 @@ def document(
         Areas and netlist.
     paths : sequence of Path
         Slowest first.
+    limits : mapping of str to float
+        Of the total, by column.
     count : int
         How many paths to give with their cells.
     digest : str
@@ -47,7 +55,7 @@ def document(
         "blocks": [{"name": name, **asdict(area)} for name, area in result.blocks.items()],
         "total": asdict(result.total),
         "device": asdict(DEVICE),
-        "limits": dict(LIMITS),
+        "limits": dict(limits),
         "timing": {
             "what": f"estimate: data-sheet delays and {NET_NS} ns a net, not sign-off",
             "period_ns": PERIOD_NS,
