@@ -24,3 +24,27 @@ def pytest_generate_tests(metafunc):
 def engine(request):
     """Which engine a test marked ``both`` runs on now; golden for every other."""
     return getattr(request, "param", "golden")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print how many trials each attack was stopped in: what docs/threats.md quotes.
+
+    A test that is no loop is one trial; a loop records how many it did.
+    """
+    counts = {}
+    for report in terminalreporter.stats.get("passed", []):
+        recorded = [value for name, value in report.user_properties if name == "trials"]
+        if report.when != "call" or not (recorded or "both" in report.keywords):
+            continue
+        name, _, case = report.nodeid.rpartition("::")[2].partition("[")
+        count = counts.setdefault(name, {"golden": 0, "gates": 0})
+        count["golden" if case.startswith("golden") else "gates"] += sum(recorded) or 1
+    if counts:
+        terminalreporter.write_sep("=", "trials under attack")
+        terminalreporter.write_line("| attack | golden | gates |\n|---|---|---|")
+        for name, count in counts.items():
+            sentence = name.removeprefix("test_").replace("_", " ")
+            line = f"| {sentence} | {count['golden']:,} | {count['gates']:,} |"
+            terminalreporter.write_line(line)
+        sums = [sum(count[e] for count in counts.values()) for e in ("golden", "gates")]
+        terminalreporter.write_line(f"| all | {sums[0]:,} | {sums[1]:,} |")

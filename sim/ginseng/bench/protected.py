@@ -110,6 +110,8 @@ class GatesTec:
 
     def begin(self, k_mem: bytes) -> None:
         """Start the session."""
+        # A run that met a fault may have left some of its measurement.
+        self._measured.take()
         self._rows.clear()
         self._require(ControlOp.BEGIN, row=int.from_bytes(k_mem, "little"))
 

@@ -177,3 +177,21 @@ def test_a_program_in_which_nothing_can_move_ends_in_the_watchdogs_fault(device,
     assert launch(gates, *program_of(insns, gates), limit=20_000) == (False, True)
     gates = device(DELAYS["no"])
     assert launch(gates, *program_of(COPY, gates)) == (True, False)
+
+
+def test_without_a_tec_one_flipped_bit_changes_the_result_silently(device, record_property):
+    """The control of the attacks on the TEC: nothing stops the same flips here."""
+    gates = device(DELAYS["no"])
+    program = program_of(COPY, gates)
+    source, result = slice(1024, 1024 + 2048), slice(4096, 4096 + 512)
+    assert launch(gates, *program) == (True, False)
+    right = gates.dram[result].copy()
+    changed = 0
+    flips = range(source.start, source.stop, 128)
+    for at in flips:
+        gates.dram[at] ^= 1
+        assert launch(gates, *program) == (True, False)
+        changed += not np.array_equal(gates.dram[result], right)
+        gates.dram[at] ^= 1
+    assert changed == len(flips)
+    record_property("trials", changed)

@@ -46,8 +46,10 @@ def must_stop(scene, attack, name):
 @each
 @place
 @pytest.mark.parametrize("part", [0, 1], ids=["data", "tag"])
-def test_one_flipped_bit_is_fatal(scene_of, name, index, part):
-    for lazy, where in itertools.product(scene_of.LAZINESS, ("front", "back")):
+def test_one_flipped_bit_is_fatal(scene_of, name, index, part, record_property):
+    cases = list(itertools.product(scene_of.LAZINESS, ("front", "back")))
+    record_property("trials", len(cases))
+    for lazy, where in cases:
         scene = scene_of(lazy=lazy).ready()
 
         def attack(scene=scene, where=where):
@@ -60,7 +62,8 @@ def test_one_flipped_bit_is_fatal(scene_of, name, index, part):
 
 @pytest.mark.both(campaign=True)
 @each
-def test_every_bit_of_every_tag_counts(scene_of, name):
+def test_every_bit_of_every_tag_counts(scene_of, name, record_property):
+    record_property("trials", 6)
     rng = random.Random(name)
     for bit in rng.sample(range(128), 6):
         scene = scene_of().ready()
@@ -386,7 +389,7 @@ def test_changing_the_source_after_the_import_changes_nothing(scene_of):
 
 
 @pytest.mark.both(campaign=True)
-def test_thousands_of_random_corruptions_are_never_silent(scene_of):
+def test_thousands_of_random_corruptions_are_never_silent(scene_of, record_property):
     """1 to 64 flipped bits anywhere in the data and tags of all that one run reads."""
     rng = random.Random(2026)
     names = ("program", "weights", "input", "scratch")
@@ -420,6 +423,7 @@ def test_thousands_of_random_corruptions_are_never_silent(scene_of):
         except Fatal as fault:
             causes.append(fault.cause)
     assert causes == [None, *[scene_of.FAULT] * scene_of.TRIALS]
+    record_property("trials", scene_of.TRIALS)
 
 
 def test_without_the_tec_the_same_flips_change_the_result_silently(scene_of):
