@@ -99,6 +99,8 @@ class Scene:
     LAZINESS, TRIALS = (False, True), 10_000
     #: What is told of a tag that does not fit.
     FAULT = "tag"
+    #: Whether tags that were fetched ahead serve the next read of their chunk.
+    TAGS_KEPT = False
     #: name: domain, permissions, slot, measured, source, version of the row
     KINDS: ClassVar = {
         "program": (Domain.PROGRAM, R | X, 0, 1, Source.PLAIN, 0),
@@ -335,6 +337,7 @@ class GatesScene(Scene):
     )
     LAZINESS, TRIALS = (False,), 1_000
     FAULT = "fault of the gates"
+    TAGS_KEPT = True
 
     def make_tec(self, lazy, limits):
         assert not lazy, "gates verify when they can"
