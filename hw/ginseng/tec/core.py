@@ -166,25 +166,26 @@ class Tec(wiring.Component):
         self._import(m, control, importer, reads, writes, stores)
 
         # SEC: TEC.STICKY_FATAL -- the same edge stops everything.
-        stop, stopped, ending = Signal(), Signal(), Signal()
+        # What has been offered on W by then is out when `fatal` says so, a cycle later.
+        dead, stop, stopped, ending = Signal(), Signal(), Signal(), Signal()
         parts = (control, planner, reads, writes, importer)
         empty = Cat(control.wiped, reads.wiped, writes.wiped, *(lane.wiped for lane in lanes)).all()
         m.d.comb += [
             *(part.stop.eq(stop) for part in parts),
-            stop.eq(self.fatal | ending),
-            self.memory.fault.eq(self.fatal),
+            stop.eq(dead | ending),
+            self.memory.fault.eq(dead),
             self.idle.eq(reads.idle & writes.idle),
             # SEC: TEC.ZEROIZE
             control.wipe.eq(stop & ~stopped),
             reads.wipe.eq(stop & reads.idle),
             *(lane.wipe.eq(stop & self.idle) for lane in lanes),
             self.wiped.eq(stopped & self.idle & empty),
-            again.eq(self.wiped & ~self.fatal),
+            again.eq(self.wiped & ~dead),
         ]
-        m.d.sync += stopped.eq(stop)
+        m.d.sync += [stopped.eq(stop), self.fatal.eq(dead)]
         faults = (part.fault for part in (control, planner, reads, writes))
         with m.If(self.halt | Cat(faults).any()):
-            m.d.sync += self.fatal.eq(1)
+            m.d.sync += dead.eq(1)
         with m.If(self.wipe):
             m.d.sync += ending.eq(1)
         with m.Elif(again):
