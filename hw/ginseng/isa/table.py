@@ -1,5 +1,6 @@
 """The tensor table and the key slots, as the mailbox takes them (TEC specification §3)."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from amaranth.lib import data, enum
@@ -11,10 +12,12 @@ __all__ = [
     "ENTRY_CHUNK_LIMIT",
     "GRANULE",
     "KEY_SLOTS",
+    "K_MEM",
     "MAX_CHUNK",
     "STORE_SPAN",
     "TENSOR_ROW",
     "Domain",
+    "Limits",
     "Permission",
     "SlotUse",
     "Source",
@@ -31,8 +34,27 @@ MAX_CHUNK: Final = (1 << 20) - GRANULE
 ENTRY_CHUNK_LIMIT: Final = 512
 #: Slots 0 (K_mem) to 7.
 KEY_SLOTS: Final = 8
+#: The slot of K_mem, which no command loads.
+K_MEM: Final = 0
 #: Stores over which one chunk may continue (§6).
 STORE_SPAN: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Counters' ends (TEC specification §3, §4); a test lowers them to reach them.
+
+    Attributes
+    ----------
+    epochs : int
+        Greatest version in a nonce: epochs and run numbers.
+    blocks : int
+        16-byte blocks encrypted under one key.
+
+    """
+
+    epochs: int = (1 << 48) - 1
+    blocks: int = 1 << 40
 
 
 class Domain(enum.IntEnum, shape=4):

@@ -10,8 +10,9 @@ from ginseng.bus.axi import AxiPins, connect_pins
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.mailbox import Refusal, State
 from ginseng.isa.registers import COUNTERS
+from ginseng.isa.table import Limits
 from ginseng.soc.counters import Counters
-from ginseng.tec.control import ControlCommand, Limits
+from ginseng.tec.control import ControlCommand
 from ginseng.tec.core import LANE_COUNTERS, Tec
 from ginseng.tec.shapes import MeasuredItem
 from ginseng.vta.core import EVENT_LIMITS, Core

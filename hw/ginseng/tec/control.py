@@ -7,16 +7,13 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.mailbox import Refusal, State
-from ginseng.isa.table import KEY_SLOTS, TensorRow
+from ginseng.isa.table import K_MEM, KEY_SLOTS, Limits, TensorRow
 from ginseng.tec.bitmap import Bitmap
-from ginseng.tec.keys import K_MEM, KeySlots, Limits
-from ginseng.tec.shapes import TableLookup, TecShapes
+from ginseng.tec.keys import KeySlots
+from ginseng.tec.shapes import VERSION_BITS, TableLookup, TecShapes
 from ginseng.tec.table import Table, TableOp
 
-__all__ = ["VERSION_BITS", "Control", "ControlCommand", "ControlOp", "ImportPort"]
-
-#: Bits of an epoch and of the number of a run.
-VERSION_BITS: Final = 48
+__all__ = ["Control", "ControlCommand", "ControlOp", "ImportPort"]
 
 
 class ControlOp(enum.Enum, shape=3):
@@ -132,6 +129,8 @@ class Control(wiring.Component):
     seal_ok: Signal
     #: Out: the tensor that is to be imported.
     importing: Any
+    #: Out: the slots that have a key.
+    has_key: Signal
     #: In: a chunk is written in part.
     open_chunk: Signal
     #: Out: to the lanes.
@@ -161,6 +160,7 @@ class Control(wiring.Component):
                 **Bitmap.transfer_ports(shapes.tec.bitmap_bits),
                 **KeySlots.transfer_ports(shapes),
                 "importing": Out(ImportPort(shapes)),
+                "has_key": Out(KEY_SLOTS),
                 "open_chunk": In(1),
                 "stop": In(1),
                 "fault": Out(1),
@@ -216,6 +216,7 @@ class Control(wiring.Component):
             self.state.eq(Mux(halted, State.FATAL, state)),
             self.running.eq(state == State.RUN),
             self.wiped.eq(table.wiped & keys.wiped & bitmap.clean),
+            self.has_key.eq(keys.has_key),
             table.handle.eq(held.handle),
             table.row.eq(held.row),
             table.check.eq(held.check),

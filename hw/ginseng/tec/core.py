@@ -14,13 +14,13 @@ from ginseng.crypto.lane import Lane
 from ginseng.flow.queue import Latch
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.mailbox import Refusal, State
-from ginseng.isa.table import GRANULE
+from ginseng.isa.table import GRANULE, Limits
 from ginseng.isa.transfer import Client
-from ginseng.tec.control import Control, ControlCommand, Limits
+from ginseng.tec.control import Control, ControlCommand
 from ginseng.tec.importer import Importer
 from ginseng.tec.plan import Planner
 from ginseng.tec.read import ReadPath
-from ginseng.tec.shapes import MeasuredItem, TecShapes
+from ginseng.tec.shapes import MeasuredItem, NoncePrefix, TecShapes
 from ginseng.tec.share import LaneShare
 from ginseng.tec.write import WritePath
 
@@ -28,8 +28,6 @@ __all__ = ["LANE_COUNTERS", "Tec"]
 
 #: Cycles in which a lane's AES, and its GHASH, take a block.
 LANE_COUNTERS: Final = ("aes_busy", "ghash_busy")
-#: Of a tensor's handle, in a nonce.
-_HANDLE_BITS: Final = 12
 
 
 class Tec(wiring.Component):
@@ -142,8 +140,7 @@ class Tec(wiring.Component):
         m.d.comb += [
             self.answer_valid.eq(control.answer_valid),
             self.answer.eq(control.answer),
-            # A run starts only if every slot that a row names has its key.
-            planner.loaded.eq(-1),
+            planner.loaded.eq(control.has_key),
             planner.running.eq(control.running),
             reads.test_valid.eq(control.test_valid),
             reads.test_readable.eq(control.test_readable),
@@ -267,10 +264,12 @@ class Tec(wiring.Component):
         connect(m, importer.plan, reads.source)
         connect(m, reads.source_beat, importer.beat)
         connect(m, importer.write, writes.importing)
-        place, handle = Signal(self.shapes.plan), Signal(_HANDLE_BITS)
+        place, prefix = Signal(self.shapes.plan), Signal(NoncePrefix)
         placed, given = Signal(), Signal()
         m.d.comb += [
-            handle.eq(order.handle),
+            prefix.version.eq(order.epoch),
+            prefix.handle.eq(order.handle),
+            prefix.domain.eq(entry.domain),
             importer.i.valid.eq(order.valid),
             importer.i.p.sealed.eq(order.sealed),
             importer.i.p.source.eq(order.source),
@@ -286,7 +285,7 @@ class Tec(wiring.Component):
         m.d.sync += [
             placed.eq(order.valid & ~importer.done),
             given.eq(order.valid & ~importer.done & (given | (placed & writes.plan.ready))),
-            place.prefix.eq(Cat(order.epoch, handle, entry.domain)),
+            place.prefix.eq(prefix.as_value()),
             place.slot.eq(entry.slot),
             place.base.eq(entry.base),
             place.tag_base.eq(entry.tag_base),

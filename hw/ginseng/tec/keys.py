@@ -1,40 +1,19 @@
 """The eight key slots: what each is for, and how much may still be encrypted under it (§4)."""
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ginseng.crypto.aes import AesConfig, RoundKey
 from ginseng.crypto.expand import Expand
 from ginseng.isa.mailbox import Refusal
-from ginseng.isa.table import GRANULE, KEY_SLOTS, SlotUse
-from ginseng.tec.legal import log2
+from ginseng.isa.table import GRANULE, K_MEM, KEY_SLOTS, Limits, SlotUse
 from ginseng.tec.shapes import TecShapes
 
-__all__ = ["K_MEM", "KeySlots", "Limits"]
-
-#: The slot of K_mem, which no command loads.
-K_MEM: Final = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Counters' ends (TEC specification §3, §4); a test lowers them to reach them.
-
-    Attributes
-    ----------
-    epochs : int
-        Greatest version in a nonce: epochs and run numbers.
-    blocks : int
-        16-byte blocks encrypted under one key.
-
-    """
-
-    epochs: int = (1 << 48) - 1
-    blocks: int = 1 << 40
+__all__ = ["KeySlots"]
 
 
 def _aes(key_bits: int) -> AesConfig:
@@ -79,7 +58,8 @@ class KeySlots(wiring.Component):
     asked_loaded: Signal
     #: In: for one cycle: a row names the slot that is asked for.
     named: Signal
-    #: Out: every slot that a row names has a key.
+    #: Out: the slots that have a key; every one that a row names has it.
+    has_key: Signal
     complete: Signal
     #: In: ``{slot, blocks}``: so many are about to be encrypted.
     seal: stream.Interface
@@ -110,6 +90,7 @@ class KeySlots(wiring.Component):
                 "asked_use": Out(2),
                 "asked_loaded": Out(1),
                 "named": In(1),
+                "has_key": Out(KEY_SLOTS),
                 "complete": Out(1),
                 "wiped": Out(1),
             }
@@ -124,7 +105,7 @@ class KeySlots(wiring.Component):
     def transfer_ports(shapes: TecShapes) -> dict[str, Any]:
         """Return the ports that serve transfers, and those to the lanes."""
         slot = range(KEY_SLOTS)
-        blocks = shapes.chunk_bits - log2(GRANULE)
+        blocks = shapes.chunk_bits - exact_log2(GRANULE)
         return {
             "seal": In(stream.Signature(data.StructLayout({"slot": slot, "blocks": blocks}))),
             "seal_valid": Out(1),
@@ -143,7 +124,7 @@ class KeySlots(wiring.Component):
         wiring.connect(m, expand.round_key, wiring.flipped(self.round_key))
 
         uses = [Signal(2, name=f"use_{n}") for n in range(KEY_SLOTS)]
-        has_key, is_named = Signal(KEY_SLOTS), Signal(KEY_SLOTS)
+        has_key, is_named = self.has_key, Signal(KEY_SLOTS)
         slot = self.slot[: (KEY_SLOTS - 1).bit_length()]
         exists = ~self.slot[len(slot) :].any()
         own_use = Signal(2)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from amaranth import Cat, Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import (
@@ -19,7 +20,7 @@ from ginseng.isa.table import (
     TensorRow,
 )
 
-__all__ = ["RowRules", "log2"]
+__all__ = ["RowRules"]
 
 #: Bits of a chunk index in a nonce.
 _INDEX_BITS: Final = 32
@@ -51,11 +52,6 @@ _LINES: Final = (
 )
 
 
-def log2(number: int) -> int:
-    """Return the logarithm of a power of two."""
-    return number.bit_length() - 1
-
-
 class RowRules(wiring.Component):
     """Names the first rule that a row breaks by itself, at once: from RESERVED to ALIGNMENT."""
 
@@ -70,7 +66,7 @@ class RowRules(wiring.Component):
         m = Module()
 
         row = self.row
-        granule, alignment = log2(GRANULE), log2(BASE_ALIGNMENT)
+        granule, alignment = exact_log2(GRANULE), exact_log2(BASE_ALIGNMENT)
         length, chunk = row.length[granule:], row.chunk[granule:]
         most, rest = length[_INDEX_BITS:], length[:_INDEX_BITS]
         broken = [

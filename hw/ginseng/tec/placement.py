@@ -5,9 +5,9 @@ from typing import Any, Final
 from amaranth import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ginseng.isa.table import BASE_ALIGNMENT, GRANULE
-from ginseng.tec.legal import log2
 from ginseng.tec.shapes import TecShapes
 
 __all__ = ["Placement"]
@@ -60,7 +60,7 @@ class Placement(wiring.Component):
         self.shapes: Final = shapes
         granules = shapes.index_bits
         bits = (shapes.tec.bitmap_bits).bit_length()
-        place = shapes.position_bits - log2(BASE_ALIGNMENT)
+        place = shapes.position_bits - exact_log2(BASE_ALIGNMENT)
         other = data.StructLayout(
             {
                 "valid": 1,
@@ -80,7 +80,7 @@ class Placement(wiring.Component):
                 "base": In(granules),
                 "tag_base": In(granules),
                 "length": In(granules),
-                "chunk": In(shapes.chunk_bits - log2(GRANULE)),
+                "chunk": In(shapes.chunk_bits - exact_log2(GRANULE)),
                 "other": In(other),
                 "by_index": Out(1),
                 "index": Out(shapes.tec.handle_bits),
@@ -97,7 +97,7 @@ class Placement(wiring.Component):
         m = Module()
 
         end = self.shapes.config.bus.window_bytes // GRANULE
-        unit = log2(BASE_ALIGNMENT) - log2(GRANULE)
+        unit = exact_log2(BASE_ALIGNMENT) - exact_log2(GRANULE)
 
         # One adder does it all. A span A meets a span B unless one of them starts behind the other:
         # A.base - B.base < B.length and B.base - A.base < A.length. It is inside the window if not

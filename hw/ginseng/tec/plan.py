@@ -12,7 +12,7 @@ from ginseng.isa.config import Memory
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.table import GRANULE, KEY_SLOTS, Domain, Permission
 from ginseng.isa.transfer import Client, TransferDescriptor
-from ginseng.tec.shapes import TableLookup, TecShapes
+from ginseng.tec.shapes import NoncePrefix, TableLookup, TecShapes
 
 __all__ = ["PlanFault", "Planner"]
 
@@ -217,6 +217,13 @@ class Planner(wiring.Component):
                 lost.eq(lost | factor[-1]),
             ]
 
+        prefix = Signal(NoncePrefix)
+        m.d.comb += [
+            prefix.version.eq(entry.version),
+            prefix.handle.eq(self.lookup.handle),
+            prefix.domain.eq(entry.domain),
+        ]
+
         with m.FSM():
             with m.State("Choose-Client"):
                 m.d.sync += [
@@ -250,9 +257,7 @@ class Planner(wiring.Component):
                     m.next = "Align-Chunk"
                 m.d.sync += [
                     plan.slot.eq(entry.slot),
-                    plan.prefix.eq(
-                        entry.version | (self.lookup.handle << 48) | (entry.domain << 60)
-                    ),
+                    plan.prefix.eq(prefix.as_value()),
                     plan.base.eq(entry.base),
                     plan.tag_base.eq(entry.tag_base),
                     plan.length.eq(entry.length),

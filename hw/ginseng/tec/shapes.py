@@ -18,14 +18,25 @@ __all__ = [
     "VERSION_BITS",
     "LanePort",
     "MeasuredItem",
+    "NoncePrefix",
     "TableLookup",
     "TecShapes",
 ]
 
 #: Of a version; the low bits of the following.
 VERSION_BITS: Final = 48
-#: Nonce but for the chunk index: domain, handle, version.
-NONCE_PREFIX_BITS: Final = 64
+
+
+class NoncePrefix(data.Struct):
+    """A nonce without the chunk index, as `ginseng.isa.formats.chunk_nonce` writes it."""
+
+    version: VERSION_BITS
+    handle: 12
+    domain: Domain
+
+
+#: Where a `NoncePrefix` is kept as a number.
+NONCE_PREFIX_BITS: Final = NoncePrefix.as_shape().size
 
 
 class MeasuredItem(data.Struct):

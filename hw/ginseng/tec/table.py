@@ -5,6 +5,7 @@ from typing import Any, Final
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import (
@@ -17,7 +18,7 @@ from ginseng.isa.table import (
     Source,
     TensorRow,
 )
-from ginseng.tec.legal import RowRules, log2
+from ginseng.tec.legal import RowRules
 from ginseng.tec.placement import Placement
 from ginseng.tec.shapes import TableLookup, TecShapes
 
@@ -123,7 +124,7 @@ class Table(wiring.Component):
 
         # What a row says for ever, and what changes; bytes in their units. Both are read and
         # written at one address, so that a bit of 64 entries takes one LUT.
-        granule, unit = log2(GRANULE), log2(BASE_ALIGNMENT)
+        granule, unit = exact_log2(GRANULE), exact_log2(BASE_ALIGNMENT)
         kept = data.StructLayout(
             {
                 "domain": 3,
@@ -148,7 +149,7 @@ class Table(wiring.Component):
         m = Module()
 
         tec, bus = self.shapes.tec, self.shapes.config.bus
-        granule, unit = log2(GRANULE), log2(BASE_ALIGNMENT)
+        granule, unit = exact_log2(GRANULE), exact_log2(BASE_ALIGNMENT)
         position, bits = self.shapes.position_bits, len(self.free)
 
         m.submodules.rows = rows = memory.Memory(self.rows)

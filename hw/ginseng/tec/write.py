@@ -16,7 +16,7 @@ from ginseng.isa.transfer import Client
 from ginseng.tec.intake import Intake
 from ginseng.tec.measure import Measurer
 from ginseng.tec.segment import Segments, chunk_layout, segment_layout
-from ginseng.tec.shapes import VERSION_BITS, LanePort, MeasuredItem, TecShapes
+from ginseng.tec.shapes import VERSION_BITS, LanePort, MeasuredItem, NoncePrefix, TecShapes
 from ginseng.tec.sink import Sink
 
 __all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "ImportPort", "WritePath"]
@@ -24,8 +24,6 @@ __all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "ImportPort", "WritePath"]
 #: Of the lane: what is sealed, and the source of an import.
 SEAL_CONTEXT: Final = Client.STORE.value
 OPEN_CONTEXT: Final = SEAL_CONTEXT + 1
-#: A nonce without the index is version, handle (12 bits), domain, from its low bits on.
-_DOMAIN_AT: Final = VERSION_BITS + 12
 #: Beats that wait; one more is in the output register of the queue.
 _PLAINTEXT_BYTES: Final = 4096
 _LOG_TAG: Final = (TAG_BYTES - 1).bit_length()
@@ -292,18 +290,18 @@ class WritePath(wiring.Component):
 
         # What is measured.
         tap = Mux(importing.active, intake.tap.p.as_value(), sink.tap.p.as_value())
-        handle = now.prefix[VERSION_BITS:_DOMAIN_AT]
+        prefix = data.View(NoncePrefix, now.prefix)
         m.d.comb += [
             measurer.i.p.as_value().eq(tap),
             measurer.i.valid.eq(Mux(importing.active, intake.tap.valid, sink.tap.valid)),
             intake.tap.ready.eq(measurer.i.ready),
             sink.tap.ready.eq(measurer.i.ready),
-            measurer.header.p.eq(_big_endian(handle, 2) | _big_endian(now.index, 4) << 16),
+            measurer.header.p.eq(_big_endian(prefix.handle, 2) | _big_endian(now.index, 4) << 16),
         ]
 
         m.d.comb += [
             self.chunk_begin.p.bit.eq(now.first_bit + now.index),
-            self.chunk_begin.p.export.eq(now.prefix[_DOMAIN_AT:] == Domain.EXPORT),
+            self.chunk_begin.p.export.eq(prefix.domain == Domain.EXPORT),
             self.seal.slot.eq(now.slot),
             self.seal.blocks.eq(now.nbytes >> _LOG_TAG),
             intake.fill.p.beats.eq(now.beats),
@@ -353,7 +351,6 @@ class WritePath(wiring.Component):
                     m.next = "Await-Bit"
 
             with m.State("Await-Bit"), m.If(self.begin_valid):
-                m.d.sync += failed.eq(~self.begin_fresh)
                 m.next = "Count-Blocks"
 
             with m.State("Count-Blocks"):

@@ -10,6 +10,7 @@ from ginseng.bench.formal.harness import Harness
 from ginseng.bench.formal.proof import Bug, Engine, Proof
 from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
 from ginseng.isa.mailbox import Refusal
+from ginseng.isa.table import Limits
 from ginseng.tec import bitmap as bitmap_module
 from ginseng.tec import control as control_module
 from ginseng.tec import placement as placement_module
@@ -17,7 +18,6 @@ from ginseng.tec import shapes as shapes_module
 from ginseng.tec import table as table_module
 from ginseng.tec.bitmap import Bitmap
 from ginseng.tec.control import Control, ControlOp
-from ginseng.tec.keys import Limits
 from ginseng.tec.placement import Placement
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.table import Table, TableOp

@@ -7,9 +7,10 @@ import pytest
 from ginseng.bench.model import Model
 from ginseng.isa.codec import Codec
 from ginseng.isa.mailbox import Refusal, State
+from ginseng.isa.table import Limits
 from ginseng.tec.bitmap import Bitmap
 from ginseng.tec.control import Control, ControlCommand, ImportPort
-from ginseng.tec.keys import KeySlots, Limits
+from ginseng.tec.keys import KeySlots
 from ginseng.tec.shapes import TecShapes
 
 #: Cycles that nothing takes.

@@ -9,11 +9,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
-from ginseng.golden.tec.keys import Limits
 from ginseng.isa.config import BusConfig, Memory, SystemConfig, TecConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
 from ginseng.isa.mailbox import Refusal, State
-from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
+from ginseng.isa.table import TENSOR_ROW, Domain, Limits, Permission, SlotUse, Source
 from ginseng.tec.control import ControlOp
 
 WINDOW, BASE = 1 << 14, 0x4000_0000

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from ginseng.crypto.aes import SBOX
 from ginseng.isa.config import SystemConfig, TecConfig
 from ginseng.isa.mailbox import Refusal
-from ginseng.isa.table import KEY_SLOTS, SlotUse
-from ginseng.tec.keys import KeySlots, Limits
+from ginseng.isa.table import KEY_SLOTS, Limits, SlotUse
+from ginseng.tec.keys import KeySlots
 from ginseng.tec.shapes import TecShapes
 
 STATIC, SESSION = SlotUse.STATIC.value, SlotUse.SESSION.value

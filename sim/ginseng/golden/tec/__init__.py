@@ -6,6 +6,6 @@ AES-GCM is the library's. TEC specification §2 to §7.
 
 from ginseng.golden.tec.core import Tec
 from ginseng.golden.tec.errors import TecError
-from ginseng.golden.tec.keys import Limits
+from ginseng.isa.table import Limits
 
 __all__ = ["Limits", "Tec", "TecError"]

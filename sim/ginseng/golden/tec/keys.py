@@ -1,36 +1,15 @@
 """The eight key slots: what each is for, and how much was encrypted under it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from ginseng.golden.port import Fatal
 from ginseng.golden.tec.errors import TecError
 from ginseng.golden.tec.lane import Opener, Sealer
 from ginseng.isa.mailbox import Refusal
-from ginseng.isa.table import GRANULE, KEY_SLOTS, SlotUse
+from ginseng.isa.table import GRANULE, K_MEM, KEY_SLOTS, Limits, SlotUse
 
-__all__ = ["K_MEM", "KeySlots", "Limits"]
-
-#: The slot of K_mem, which no command loads.
-K_MEM: Final = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Counters' ends (TEC specification §3, §4); a test lowers them to reach them.
-
-    Attributes
-    ----------
-    epochs : int
-        Greatest version in a nonce: epochs and run numbers.
-    blocks : int
-        16-byte blocks encrypted under one key.
-
-    """
-
-    epochs: int = (1 << 48) - 1
-    blocks: int = 1 << 40
+__all__ = ["KeySlots"]
 
 
 class KeySlots:

@@ -7,7 +7,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ginseng.golden.port import Fatal
 from ginseng.golden.tec.errors import TecError
-from ginseng.golden.tec.keys import K_MEM, KeySlots, Limits
+from ginseng.golden.tec.keys import KeySlots
 from ginseng.golden.tec.lane import Opener
 from ginseng.golden.tec.memory import ByteMemory, Meter
 from ginseng.golden.tec.reader import Reader
@@ -16,7 +16,7 @@ from ginseng.golden.tec.writer import Writer
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_nonce
 from ginseng.isa.mailbox import Refusal, State
-from ginseng.isa.table import BASE_ALIGNMENT, Domain, SlotUse, Source
+from ginseng.isa.table import BASE_ALIGNMENT, K_MEM, Domain, Limits, SlotUse, Source
 
 __all__ = ["Session", "guarded"]
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from ginseng.golden.tec.keys import K_MEM
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.formats import TAG_BYTES, chunk_count
 from ginseng.isa.mailbox import Refusal
@@ -12,6 +11,7 @@ from ginseng.isa.table import (
     BASE_ALIGNMENT,
     ENTRY_CHUNK_LIMIT,
     GRANULE,
+    K_MEM,
     MAX_CHUNK,
     TENSOR_ROW,
     Domain,
