@@ -1,4 +1,4 @@
-"""The core in gates with a golden memory port around it: the bench of the TEC, and a board."""
+"""The core in gates with a golden memory port around it: the plain one, or a golden TEC."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +10,17 @@ from numpy.typing import NDArray
 from ginseng.bench.errors import BenchError
 from ginseng.bench.model import Model
 from ginseng.bench.port import Event, PortEvent, PortTiming
-from ginseng.bench.simulated import Simulated
+from ginseng.bench.simulated import zero_scratchpads
 from ginseng.bus.port import StoreDescriptor
-from ginseng.golden.attest import public_bytes
-from ginseng.golden.dram import Dram
-from ginseng.golden.keygen import DeviceIdentity, attestation_public_key
 from ginseng.golden.port import Fatal, MemoryPort, Transfer
-from ginseng.golden.protected import ProtectedDevice
-from ginseng.golden.tec import Tec
 from ginseng.golden.vta.core import Counters
 from ginseng.golden.vta.schedule import Scheduler
 from ginseng.isa.codec import Codec
-from ginseng.isa.config import BusConfig, CoreConfig, Memory, SystemConfig
+from ginseng.isa.config import BusConfig, CoreConfig, Memory
 from ginseng.isa.transfer import Client, TransferDescriptor
 from ginseng.vta.core import Core
 
-__all__ = ["CosimDevice", "GatesCore", "core_model"]
+__all__ = ["GatesCore", "core_model"]
 
 _PORT: Final = "memory__"
 _READ: Final = Codec(TransferDescriptor)
@@ -33,8 +28,6 @@ _STORE: Final = Codec(StoreDescriptor)
 _SAMPLES: Final = 1 << 16
 #: Cycles after which a program is taken to run for ever.
 _LIMIT: Final = 1 << 32
-#: Cycles of clearing between two looks at whether it is done.
-_CLEAR_STEP: Final = 64
 
 
 def core_model(
@@ -113,11 +106,11 @@ class GatesCore:
         self._model.reset()
         self._model.attach_port(_PORT, self._bus, self._timing)
         self.counters = Counters()
-        self._clear(uops=True)
+        zero_scratchpads(self._model, uops=True)
 
     def clear(self) -> None:
         """Zero INP, WGT and ACC, as the protected build does before every run."""
-        self._clear(uops=False)
+        zero_scratchpads(self._model, uops=False)
 
     def start(self, insn_base: int, count: int) -> None:
         """Begin the program of ``count`` instructions at ``insn_base``, in 16-byte units."""
@@ -142,16 +135,6 @@ class GatesCore:
             cycles=cycles,
             **{name: self._model.get(name) for name in ("gemm_uops", "alu_uops", "insns")},
         )
-
-    def _clear(self, *, uops: bool) -> None:
-        """Zero the scratchpads, as the build with a TEC in gates does."""
-        model = self._model
-        model.set("clear_uops", int(uops))
-        model.set("clear", 1)
-        model.run(1)
-        model.set("clear", 0)
-        while model.get("clearing"):
-            model.run(_CLEAR_STEP)
 
     def _run(self) -> int:
         """Run the program; return its cycles."""
@@ -234,78 +217,3 @@ def _transfer(fields: dict[str, int]) -> Transfer:
         fields["row_elements"],
         fields["stride"],
     )
-
-
-class CosimDevice(Simulated):
-    """The protected device with its core in gates: everything around the core is golden.
-
-    A command runs to its end within the register write, as on `ProtectedDevice`.
-
-    Parameters
-    ----------
-    config : SystemConfig
-        With a TEC.
-    identity : DeviceIdentity or None
-        A fresh one by default.
-    timing : PortTiming or None
-        How fast the TEC answers.
-    trace : Path or None
-        Waveform file to write, ``.vcd`` or ``.fst``.
-
-    Raises
-    ------
-    BuildError
-        If a tool that makes the model is missing or fails.
-
-    Attributes
-    ----------
-    config : SystemConfig
-    protected : ProtectedDevice
-        For tests.
-
-    """
-
-    def __init__(
-        self,
-        config: SystemConfig,
-        *,
-        identity: DeviceIdentity | None = None,
-        timing: PortTiming | None = None,
-        trace: Path | None = None,
-    ) -> None:
-        self.config: Final = config
-        self._identity: Final = identity or DeviceIdentity.generate()
-        self._timing: Final = timing
-        self._model = core_model(config.core, config.bus, trace=trace)
-        self.protected: Final = ProtectedDevice(config, self._identity, engine=self._engine)
-
-    @property
-    def dram(self) -> NDArray[np.uint8]:
-        """The whole window of ``config.bus``, writable."""
-        return self.protected.dram.bytes
-
-    @property
-    def attestation_public_key(self) -> bytes:
-        """The key that signs quotes, x ‖ y."""
-        return public_bytes(attestation_public_key(self.config, self._identity))
-
-    def read(self, offset: int) -> int:
-        """Return the word of the register at byte ``offset``."""
-        return self.protected.read(offset)
-
-    def write(self, offset: int, value: int) -> None:
-        """Write the word of the register at byte ``offset``; a command is done on return."""
-        self.protected.write(offset, value)
-
-    def run(self, cycles: int) -> int:
-        """Do nothing: time passes in commands; return 0 cycles."""
-        return 0
-
-    def close(self) -> None:
-        """Drop the model; closing twice is fine."""
-        self._model.close()
-
-    def _engine(self, config: SystemConfig, dram: Dram) -> tuple[Tec, GatesCore]:
-        # Loads verify as late as they may: when their beats are with the core.
-        tec = Tec(config, dram, lazy=True)
-        return tec, GatesCore(self._model, config.core, config.bus, tec, timing=self._timing)

@@ -19,7 +19,7 @@ from ginseng.isa.config import SystemConfig
 from ginseng.isa.transfer import Client, TransferDescriptor
 from ginseng.tec.core import Tec
 
-__all__ = ["TransferTec", "WatchedEngine", "tec_model"]
+__all__ = ["TransferTec", "WatchedEngine", "beats_of", "tec_model", "transfer_word"]
 
 _MEMORY: Final = "m_axi__"
 _TRANSFER: Final = Codec(TransferDescriptor)
@@ -36,6 +36,27 @@ def tec_model(config: SystemConfig) -> Model:
     return Model(
         lambda: FlatAxi(Tec(config), config.bus), recipe=f"Tec {config.canonical.decode()}"
     )
+
+
+def transfer_word(transfer: Transfer, direction: int, *, sample: int = 0) -> int:
+    """Return the payload of a descriptor; of a store, ``sample`` stands above the transfer."""
+    raw = _TRANSFER.pack(
+        direction=direction,
+        memory=int(transfer.memory),
+        dram_base=transfer.dram_base,
+        rows=transfer.rows,
+        row_elements=transfer.row_elements,
+        stride=transfer.stride,
+    )
+    return int.from_bytes(raw, "little") | sample << _TRANSFER_BITS
+
+
+def beats_of(data: bytes, beat_bytes: int) -> list[int]:
+    """Return bytes as dense beats, the last one filled with zeros."""
+    return [
+        int.from_bytes(data[at : at + beat_bytes], "little")
+        for at in range(0, len(data), beat_bytes)
+    ]
 
 
 def wipe_ends(model: Model) -> bool:
@@ -131,11 +152,7 @@ class TransferTec(GatesTec):
             If the gates come to FATAL.
 
         """
-        step = self._beat_bytes
-        raw = data.tobytes() + bytes(-data.nbytes % step)
-        self._stored.feed(
-            int.from_bytes(raw[at : at + step], "little") for at in range(0, len(raw), step)
-        )
+        self._stored.feed(beats_of(data.tobytes(), self._beat_bytes))
         self._transfer(Client.STORE, transfer, 1, sample)
 
     def _alive(self) -> None:
@@ -146,17 +163,9 @@ class TransferTec(GatesTec):
         self, client: Client, transfer: Transfer, direction: int, sample: int = 0
     ) -> None:
         self._alive()
-        raw = _TRANSFER.pack(
-            direction=direction,
-            memory=int(transfer.memory),
-            dram_base=transfer.dram_base,
-            rows=transfer.rows,
-            row_elements=transfer.row_elements,
-            stride=transfer.stride,
-        )
         done = self._done[client]
         before, begin = done.count, self.model.cycle
-        self._descriptors[client].feed([int.from_bytes(raw, "little") | sample << _TRANSFER_BITS])
+        self._descriptors[client].feed([transfer_word(transfer, direction, sample=sample)])
         while done.count == before:
             self.model.run(_STEP, until=("fatal",))
             self._alive()

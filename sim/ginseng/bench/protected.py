@@ -10,7 +10,7 @@ from ginseng.bench.errors import BenchError
 from ginseng.bench.harness import Watched
 from ginseng.bench.memory import REFERENCE, Injection, MemoryModel
 from ginseng.bench.model import BusTraffic, Model
-from ginseng.bench.simulated import Simulated
+from ginseng.bench.simulated import Simulated, zero_scratchpads
 from ginseng.golden.attest import public_bytes
 from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, EntropySource, attestation_public_key
@@ -294,12 +294,7 @@ class GatesProgram:
         if model.get("fatal"):
             # The gates clear themselves on their way into FATAL.
             return
-        model.set("clear_uops", int(uops))
-        model.set("clear", 1)
-        model.run(1)
-        model.set("clear", 0)
-        while model.get("clearing"):
-            model.run(_STEP)
+        zero_scratchpads(model, uops=uops)
 
 
 class ProtectedRtlDevice(Simulated):

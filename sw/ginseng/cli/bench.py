@@ -33,6 +33,11 @@ _COMPILER: Final = {
 _WIDE: Final = 6
 
 
+_LayerOption = Annotated[
+    list[str] | None, typer.Option("--layer", help="Only this layer, C2 to C11; repeat it.")
+]
+
+
 def _number(value: object) -> str:
     if value is None:
         return "n/a"
@@ -105,9 +110,7 @@ def _vta(
     plot: Annotated[
         Path | None, typer.Option(help="Where the roofline goes, as PNG (needs ginseng[plot]).")
     ] = None,
-    layers: Annotated[
-        list[str] | None, typer.Option("--layer", help="Only this layer, C2 to C11; repeat it.")
-    ] = None,
+    layers: _LayerOption = None,
 ) -> None:
     """Run ResNet-18 C2 to C11 on the gates in Verilator: cycles, utilisation, stalls, bytes."""
     try:
@@ -171,9 +174,7 @@ def _tec(
     plot: Annotated[
         Path | None, typer.Option(help="Where the bars go, as PNG (needs ginseng[plot]).")
     ] = None,
-    layers: Annotated[
-        list[str] | None, typer.Option("--layer", help="Only this layer, C2 to C11; repeat it.")
-    ] = None,
+    layers: _LayerOption = None,
     networks: Annotated[
         list[str] | None,
         typer.Option("--network", help="Only this one: mlp, resnet32, vgg9; repeat it."),

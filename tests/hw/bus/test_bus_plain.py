@@ -5,6 +5,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from ginseng.bench.axi import AxiMemory
+from ginseng.bench.offers import offers
 from ginseng.bench.transfers import Store, random_reads, random_stores
 from ginseng.bus.axi import Response
 from ginseng.bus.plain import PlainDma
@@ -66,18 +67,7 @@ class Bench:
         return self.rng.random() < self.stall
 
     def offer(self, stream, values):
-        async def process(ctx):
-            for value in values:
-                while self.pause():
-                    await ctx.tick()
-                ctx.set(stream.payload, value)
-                ctx.set(stream.valid, 1)
-                ready = False
-                while not ready:
-                    _, _, ready = await ctx.tick().sample(stream.ready)
-                ctx.set(stream.valid, 0)
-
-        return process
+        return offers(stream, values, self.pause)
 
     def take(self, client):
         port = getattr(self.dut.memory, client.name.lower()).beat

@@ -2,28 +2,22 @@
 
 import numpy as np
 import pytest
-from amaranth import Shape
 
-from ginseng.bench.harness import FlatAxi
+from ginseng.bench.engine import beats_of, tec_model, transfer_word
 from ginseng.bench.memory import MemoryModel
-from ginseng.bench.model import Model
 from ginseng.bench.protected import GatesTec
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec as GoldenTec
-from ginseng.isa.codec import Codec
 from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig, TecConfig
 from ginseng.isa.formats import chunk_count
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
-from ginseng.isa.transfer import Client, TransferDescriptor
-from ginseng.tec.core import Tec
+from ginseng.isa.transfer import Client
 
 WINDOW = 1 << 18
 LONG = 200_000
-READ = Codec(TransferDescriptor)
-_TRANSFER_BITS = Shape.cast(TransferDescriptor).width
 LOADS = {
     Client.COMPUTE: (Memory.UOP, Memory.ACC, Memory.ACC_8BIT),
     Client.INP: (Memory.INP,),
@@ -56,10 +50,7 @@ class Pair:
         bus = BusConfig(protocol=protocol, data_bits=bits, window_bytes=WINDOW)
         lanes = {64: {}, 512: {"lanes": 4, "half_duplex": False}}[bits]
         self.config = SystemConfig(bus=bus, tec=TecConfig(bitmap_bits=4096, **lanes))
-        self.model = Model(
-            lambda: FlatAxi(Tec(self.config), bus),
-            recipe=f"Tec {self.config.canonical.decode()}",
-        )
+        self.model = tec_model(self.config)
         self.golden_dram = Dram(0, WINDOW)
         self.golden_dram.bytes[:] = self.rng.integers(0, 256, WINDOW, np.uint8)
         self.dram = self.golden_dram.bytes.copy()
@@ -159,24 +150,12 @@ class Pair:
         transfer = Transfer(Memory.OUT, self.base(handle, at // element), 1, columns, columns)
         self.golden.write(transfer, data, 0)
         self.ports[Client.STORE].feed([self.descriptor(transfer, write=1)])
-        step = self.config.bus.beat_bytes
-        raw = data.tobytes() + bytes(-data.nbytes % step)
-        self.data.feed(
-            int.from_bytes(raw[n : n + step], "little") for n in range(0, len(raw), step)
-        )
+        self.data.feed(beats_of(data.tobytes(), self.config.bus.beat_bytes))
 
     def descriptor(self, transfer, *, write=0):
-        raw = READ.pack(
-            direction=write,
-            memory=int(transfer.memory),
-            dram_base=transfer.dram_base,
-            rows=transfer.rows,
-            row_elements=transfer.row_elements,
-            stride=transfer.stride,
-        )
-        word = int.from_bytes(raw, "little")
-        # The sample stands above the transfer: no load is under way, none has to be waited for.
-        return word | self.model.get("memory__issued") << _TRANSFER_BITS if write else word
+        # No load is under way, none has to be waited for.
+        sample = self.model.get("memory__issued") if write else 0
+        return transfer_word(transfer, write, sample=sample)
 
     def load(self, client):
         """Draw a load of ``client``; return it with what the golden TEC reads."""

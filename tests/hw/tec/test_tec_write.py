@@ -11,6 +11,7 @@ from amaranth.sim import Simulator
 
 from ginseng.bench.axi import AxiMemory
 from ginseng.bench.lane import LaneModel
+from ginseng.bench.offers import offers
 from ginseng.bus.axi import Response
 from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
@@ -205,18 +206,7 @@ class Bench:
         return self.rng.random() < self.stall
 
     def offer(self, stream, values):
-        async def process(ctx):
-            for value in values:
-                while self.pause():
-                    await ctx.tick()
-                ctx.set(stream.payload, value)
-                ctx.set(stream.valid, 1)
-                ready = False
-                while not ready:
-                    _, _, ready = await ctx.tick().sample(stream.ready)
-                ctx.set(stream.valid, 0)
-
-        return process
+        return offers(stream, values, self.pause)
 
     async def measure(self, ctx):
         port = self.write.measure
