@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: Changes whenever an encoding, a register or a public format does; part of every digest.
-ISA_VERSION: Final = "ginseng-2"
+ISA_VERSION: Final = "ginseng-3"
 
 
 class Memory(enum.IntEnum, shape=3):

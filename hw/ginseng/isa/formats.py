@@ -34,12 +34,14 @@ __all__ = [
     "Pcr",
     "chunk_count",
     "chunk_nonce",
+    "chunk_place",
     "event_header",
     "loadkey_info",
+    "sealed_bytes",
     "slot_info",
 ]
 
-#: Bytes of an AES-GCM tag; tags stand contiguously from ``tag_base``, one per chunk.
+#: Bytes of an AES-GCM tag; one stands behind each chunk.
 TAG_BYTES: Final = 16
 #: Bytes of a GCM nonce.
 NONCE_BYTES: Final = 12
@@ -56,6 +58,16 @@ LOADKEY_INFO: Final = b"ginseng loadkey 1"
 def chunk_count(length: int, chunk: int) -> int:
     """Chunks of a tensor of ``length`` bytes; the last may be short."""
     return -(-length // chunk)
+
+
+def chunk_place(index: int, chunk: int) -> int:
+    """Return where a chunk stands, from its tensor's base: those before it have a tag each."""
+    return index * (chunk + TAG_BYTES)
+
+
+def sealed_bytes(length: int, chunk: int) -> int:
+    """Bytes that a tensor of ``length`` bytes takes in DRAM: chunks, and a tag behind each."""
+    return length + TAG_BYTES * chunk_count(length, chunk)
 
 
 def chunk_nonce(domain: int, handle: int, version: int, index: int) -> bytes:
@@ -117,7 +129,7 @@ def event_header(kind: int, handle: int, length: int) -> bytes:
     |---|---|---|---|
     | 0 | CONFIGURATION | 0 | configuration digest |
     | 1 | MONITOR | 0 | SHA-256 of the monitor ROM |
-    | 2 | ROW, at LOCK, ascending | handle | the row's 32 bytes, base and tag_base zero |
+    | 2 | ROW, at LOCK, ascending | handle | the row's 32 bytes, base zero |
     | 2 | LOCK | entry | max_runs (8, big-endian) |
     | 3 | PLAIN_IMPORT | handle | plaintext of a domain-3 tensor |
     | 4 | PLAIN_IMPORT | handle | plaintext of a domain-1 tensor |

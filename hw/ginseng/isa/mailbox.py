@@ -82,8 +82,7 @@ class Refusal(enum.IntEnum, shape=8):
     IMPORT_ROW = 7
     #: IMPORT: done before, or a row with a higher handle was imported before.
     IMPORT_ORDER = 8
-    #: IMPORT: the source or its tags are not aligned as a row's, leave the DRAM window or overlap a
-    #: row's data or tags; or a plain source comes with tags.
+    #: IMPORT: the source is not aligned as a row's, leaves the DRAM window or overlaps a row.
     IMPORT_SOURCE = 9
     #: IMPORT: the slot that opens the source has no key.
     IMPORT_KEY = 10
@@ -156,11 +155,10 @@ class SlotArgument(data.Struct):
 
 
 class ImportArgument(data.Struct):
-    """IMPORT: where the host put the bytes; ``source_tags`` is 0 for a plain source."""
+    """IMPORT: where the host put the bytes; of a sealed source as they stand in place."""
 
     handle: 16
     source: 40
-    source_tags: 40
 
 
 class LockArgument(data.Struct):

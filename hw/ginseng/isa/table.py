@@ -24,7 +24,7 @@ __all__ = [
     "TensorRow",
 ]
 
-#: ``base`` and ``tag_base`` are multiples of this, in bytes.
+#: ``base`` is a multiple of this, in bytes.
 BASE_ALIGNMENT: Final = 128
 #: ``length`` and ``chunk`` are multiples of this, in bytes: one cipher block.
 GRANULE: Final = 16
@@ -94,7 +94,7 @@ class SlotUse(enum.IntFlag, shape=2):
 class TensorRow(data.Struct):
     """One row of the table; 256 bits. The handle is its index, given beside it.
 
-    ``base``, ``tag_base``, ``length`` and ``chunk`` are bytes.
+    ``base``, ``length`` and ``chunk`` are bytes; ``length`` counts no tags.
     """
 
     domain: Domain
@@ -105,9 +105,8 @@ class TensorRow(data.Struct):
     chunk: 20
     base: 40
     length: 40
-    tag_base: 40
     version: 48
-    _zero: 56
+    _zero: 96
 
 
 #: The codec of a row.

@@ -129,7 +129,7 @@ class GatesTec:
     def rows(self) -> list[tuple[int, bytes]]:
         """Return handle and measured form of each row: placement is the host's."""
         return [
-            (handle, TENSOR_ROW.pack(**self._rows[handle] | {"base": 0, "tag_base": 0}))
+            (handle, TENSOR_ROW.pack(**self._rows[handle] | {"base": 0}))
             for handle in sorted(self._rows)
         ]
 
@@ -137,17 +137,17 @@ class GatesTec:
         """Return the bytes of a tensor."""
         return self._rows[handle]["length"]
 
-    def check_import(self, handle: int, source: int, source_tags: int) -> Refusal:
+    def check_import(self, handle: int, source: int) -> Refusal:
         """Say whether an import would be taken."""
-        return self._ask(ControlOp.IMPORT, check=1, handle=handle, row=_places(source, source_tags))
+        return self._ask(ControlOp.IMPORT, check=1, handle=handle, row=_places(source))
 
     def import_plain(self, handle: int, source: int) -> bytes:
         """Import plain bytes; return them as they were measured."""
-        return self._import(handle, source, 0)
+        return self._import(handle, source)
 
-    def import_sealed(self, handle: int, source: int, source_tags: int) -> bytes:
+    def import_sealed(self, handle: int, source: int) -> bytes:
         """Import an owner's ciphertext; return it with its tags as it was measured."""
-        return self._import(handle, source, source_tags)
+        return self._import(handle, source)
 
     def lock(self, entry: int) -> Refusal:
         """Close the table."""
@@ -182,9 +182,9 @@ class GatesTec:
             raise BenchError(f"The TEC is not wiped within {_PATIENCE} cycles: a defect")
         self._rows.clear()
 
-    def _import(self, handle: int, source: int, source_tags: int) -> bytes:
+    def _import(self, handle: int, source: int) -> bytes:
         patience = _PATIENCE + _IMPORT_PATIENCE * self.length(handle)
-        row = _places(source, source_tags)
+        row = _places(source)
         self._require(ControlOp.IMPORT, patience=patience, handle=handle, row=row)
         return self._take_measured()
 
@@ -224,9 +224,9 @@ class GatesTec:
         return refusal
 
 
-def _places(source: int, source_tags: int) -> int:
+def _places(source: int) -> int:
     """Return a row that says where an import comes from."""
-    return int.from_bytes(TENSOR_ROW.pack(base=source, tag_base=source_tags), "little")
+    return int.from_bytes(TENSOR_ROW.pack(base=source), "little")
 
 
 class GatesProgram:

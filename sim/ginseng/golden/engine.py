@@ -82,7 +82,7 @@ class SessionTec(Protocol):
         """Return the bytes of a tensor."""
         ...
 
-    def check_import(self, handle: int, source: int, source_tags: int) -> Refusal:
+    def check_import(self, handle: int, source: int) -> Refusal:
         """Say whether an import would be taken."""
         ...
 
@@ -90,7 +90,7 @@ class SessionTec(Protocol):
         """Import plain bytes; return what is measured."""
         ...
 
-    def import_sealed(self, handle: int, source: int, source_tags: int) -> bytes:
+    def import_sealed(self, handle: int, source: int) -> bytes:
         """Import an owner's ciphertext; return what is measured."""
         ...
 

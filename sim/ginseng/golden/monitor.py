@@ -282,17 +282,17 @@ class Monitor:
         return refusal, b""
 
     def _import(self, numbers: Mapping[str, int], texts: Mapping[str, bytes]) -> Answer:
-        handle, source, tags = numbers["handle"], numbers["source"], numbers["source_tags"]
+        handle, source = numbers["handle"], numbers["source"]
         tec = self._live().tec
         # SEC: MON.IMPORT_STATE -- the TEC was told of LOCK: plain before it, sealed after.
-        refusal = tec.check_import(handle, source, tags)
+        refusal = tec.check_import(handle, source)
         if refusal is not Refusal.NONE:
             return refusal, b""
         fields = TENSOR_ROW.unpack(dict(tec.rows())[handle])
         if fields["source"] == Source.PLAIN:
             kind, data = EventType.PLAIN_IMPORT, tec.import_plain(handle, source)
         else:
-            kind, data = EventType.SEALED_IMPORT, tec.import_sealed(handle, source, tags)
+            kind, data = EventType.SEALED_IMPORT, tec.import_sealed(handle, source)
         # SEC: MON.MEASURE_AFTER_VERIFY -- only here: a bad tag has raised Fatal above.
         program = fields["domain"] == Domain.PROGRAM
         self._extend(Pcr.PROGRAM if program else Pcr.WEIGHTS, kind, handle, data)

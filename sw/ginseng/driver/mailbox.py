@@ -58,9 +58,9 @@ class Monitor:
         """Load one row of the tensor table."""
         self._send(Command.ROW, handle.to_bytes(2, "little") + row)
 
-    def import_tensor(self, handle: int, source: int, source_tags: int = 0) -> None:
+    def import_tensor(self, handle: int, source: int) -> None:
         """Measure a tensor and re-seal it at its place."""
-        self._call(Command.IMPORT, handle=handle, source=source, source_tags=source_tags)
+        self._call(Command.IMPORT, handle=handle, source=source)
 
     def lock(self, entry: int, max_runs: int) -> None:
         """Fix table, slots, program and run limit."""

@@ -53,18 +53,10 @@ class Meter:
 
     def read(self, address: int, nbytes: int) -> bytes:
         """Return ``nbytes`` bytes from ``address`` on, counted."""
-        self.count_read(address, nbytes)
-        return self.peek(address, nbytes)
-
-    def peek(self, address: int, nbytes: int) -> bytes:
-        """Return ``nbytes`` bytes whose burst `count_read` has counted already."""
-        return bytes(self._memory.read(address, nbytes))
-
-    def count_read(self, address: int, nbytes: int) -> None:
-        """Count one contiguous read."""
         begin, end = self._beats(address, nbytes)
         self.read_bytes += end - begin
         self.read_bursts += self._bursts(begin, end)
+        return bytes(self._memory.read(address, nbytes))
 
     def write(self, address: int, data: bytes) -> None:
         """Write ``data`` from ``address`` on, counted."""

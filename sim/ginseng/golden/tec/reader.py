@@ -1,26 +1,17 @@
 """Reads: rows to chunks, each chunk fetched whole and opened (TEC specification §5)."""
 
-from typing import Final
-
 from ginseng.golden.port import Fatal
 from ginseng.golden.tec.keys import KeySlots
 from ginseng.golden.tec.lane import Opener
 from ginseng.golden.tec.memory import Meter
 from ginseng.golden.tec.table import Entry
 from ginseng.golden.tec.writer import Writer
-from ginseng.isa.formats import TAG_BYTES, chunk_nonce
+from ginseng.isa.formats import TAG_BYTES, chunk_nonce, chunk_place
 
 __all__ = ["Reader"]
 
-#: Tags fetched ahead by one burst.
-_TAG_BURST: Final = 8
-
-
 class Reader:
     """Fetches chunks. It keeps nothing between two reads, so every read sees DRAM as it is then.
-
-    The tag buffer of the gates shows only in the counters: within one read, one burst brings up to
-    eight tags, cut at the end of the tag area.
 
     Parameters
     ----------
@@ -59,19 +50,13 @@ class Reader:
         data = bytearray()
         openers: list[Opener] = []
         fetched = -1
-        tags = range(0)
         for begin, end in rows:
             if not merge:
-                fetched, tags = -1, range(0)
+                fetched = -1
             while begin < end:
                 index = begin // entry.chunk
                 first, last = entry.chunk_span(index)
                 if index != fetched:
-                    if index not in tags:
-                        tags = range(index, min(index + _TAG_BURST, entry.chunks))
-                        self._memory.count_read(
-                            entry.tag_base + TAG_BYTES * index, TAG_BYTES * len(tags)
-                        )
                     openers.append(self._fetch(entry, index))
                     fetched = index
                 stop = min(end, last)
@@ -86,8 +71,8 @@ class Reader:
         if entry.writable and not self._writer.readable(entry, index):
             raise Fatal("unwritten chunk")
         first, last = entry.chunk_span(index)
-        ciphertext = self._memory.read(entry.base + first, last - first)
-        tag = self._memory.peek(entry.tag_base + TAG_BYTES * index, TAG_BYTES)
+        at = entry.base + chunk_place(index, entry.chunk)
+        sealed = self._memory.read(at, last - first + TAG_BYTES)
         # SEC: TEC.NONCE_BINDS -- a chunk opens only as itself: its tensor, its place, its version.
         nonce = chunk_nonce(entry.domain, entry.handle, entry.version, index)
-        return self._keys.opener(entry.place_slot, nonce, ciphertext, tag)
+        return self._keys.opener(entry.place_slot, nonce, sealed[:-TAG_BYTES], sealed[-TAG_BYTES:])

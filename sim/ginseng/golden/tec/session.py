@@ -14,7 +14,7 @@ from ginseng.golden.tec.reader import Reader
 from ginseng.golden.tec.table import Entry, TensorTable
 from ginseng.golden.tec.writer import Writer
 from ginseng.isa.config import SystemConfig
-from ginseng.isa.formats import TAG_BYTES, chunk_nonce
+from ginseng.isa.formats import TAG_BYTES, chunk_nonce, chunk_place
 from ginseng.isa.mailbox import Refusal, State
 from ginseng.isa.table import BASE_ALIGNMENT, K_MEM, Domain, Limits, SlotUse, Source
 
@@ -128,12 +128,12 @@ class Session:
         return self._keys.load(slot, key)
 
     @guarded
-    def check_import(self, handle: int, source: int, source_tags: int) -> Refusal:
+    def check_import(self, handle: int, source: int) -> Refusal:
         """Say whether IMPORT would be taken.
 
         Plain sources are imported before LOCK, sealed ones after it, each kind in ascending order
-        of handle. The source and its tags are aligned like a row's, lie inside the DRAM window and
-        touch no row; ``source_tags`` is 0 for a plain source.
+        of handle. The source is aligned like a row's, lies inside the DRAM window and touches no
+        row.
         """
         entry = self._table.get(handle)
         if entry is None or not entry.imported:
@@ -145,17 +145,10 @@ class Session:
         # SEC: TEC.IMPORT_ONCE
         if handle <= self._last_import[plain]:
             return Refusal.IMPORT_ORDER
-        spans = [(source, source + entry.length)]
-        if not plain:
-            spans.append((source_tags, source_tags + TAG_BYTES * entry.chunks))
-        elif source_tags:
-            return Refusal.IMPORT_SOURCE
+        span = (source, source + (entry.length if plain else entry.place_bytes))
         # SEC: TEC.IMPORT_SOURCE -- what is imported cannot be what the TEC itself has written.
-        for span in spans:
-            if span[0] % BASE_ALIGNMENT or not self._table.encloses(span):
-                return Refusal.IMPORT_SOURCE
-            if self._table.touches(span):
-                return Refusal.IMPORT_SOURCE
+        if source % BASE_ALIGNMENT or not self._table.encloses(span) or self._table.touches(span):
+            return Refusal.IMPORT_SOURCE
         if not plain and not self._keys.loaded(entry.slot):
             return Refusal.IMPORT_KEY
         return Refusal.NONE
@@ -172,7 +165,7 @@ class Session:
             If the epochs are used up.
 
         """
-        entry = self._importable(handle, source, 0, Source.PLAIN)
+        entry = self._importable(handle, source, Source.PLAIN)
         epoch = self._next_epoch()
         measured = bytearray()
         for index in range(entry.chunks):
@@ -184,7 +177,7 @@ class Session:
         return bytes(measured)
 
     @guarded
-    def import_sealed(self, handle: int, source: int, source_tags: int) -> bytes:
+    def import_sealed(self, handle: int, source: int) -> bytes:
         """Open a row's source, seal it in place under K_mem, return (ciphertext ‖ tag) per chunk.
 
         Raises
@@ -195,13 +188,14 @@ class Session:
             If a chunk does not open under the row's slot and version.
 
         """
-        entry = self._importable(handle, source, source_tags, Source.SEALED)
+        entry = self._importable(handle, source, Source.SEALED)
         epoch = self._next_epoch()
         measured = bytearray()
         for index in range(entry.chunks):
             first, last = entry.chunk_span(index)
-            ciphertext = self._memory.read(source + first, last - first)
-            tag = self._memory.read(source_tags + TAG_BYTES * index, TAG_BYTES)
+            at = source + chunk_place(index, entry.chunk)
+            sealed = self._memory.read(at, last - first + TAG_BYTES)
+            ciphertext, tag = sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
             nonce = chunk_nonce(entry.domain, handle, entry.row_version, index)
             opener = self._keys.opener(entry.slot, nonce, ciphertext, tag)
             # SEC: TEC.IMPORT_VERIFIED -- the gates may be a chunk ahead; a bad tag kills K_mem.
@@ -273,8 +267,8 @@ class Session:
         self._epoch += 1
         return self._epoch
 
-    def _importable(self, handle: int, source: int, source_tags: int, kind: Source) -> Entry:
-        refusal = self.check_import(handle, source, source_tags)
+    def _importable(self, handle: int, source: int, kind: Source) -> Entry:
+        refusal = self.check_import(handle, source)
         if refusal is not Refusal.NONE:
             raise TecError(f"Row {handle} cannot be imported: {refusal.name}; ask check_import")
         entry = self._entry(handle)
@@ -285,8 +279,8 @@ class Session:
     def _seal_in_place(self, entry: Entry, epoch: int, index: int, plaintext: bytes) -> None:
         nonce = chunk_nonce(entry.domain, entry.handle, epoch, index)
         sealer = self._keys.sealer(K_MEM, nonce, len(plaintext))
-        self._memory.write(entry.base + entry.chunk_span(index)[0], sealer.update(plaintext))
-        self._memory.write(entry.tag_base + TAG_BYTES * index, sealer.finish())
+        sealed = sealer.update(plaintext) + sealer.finish()
+        self._memory.write(entry.base + chunk_place(index, entry.chunk), sealed)
 
     def _place(self, entry: Entry, epoch: int) -> None:
         entry.version = epoch

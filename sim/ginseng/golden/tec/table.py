@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ginseng.isa.config import SystemConfig
-from ginseng.isa.formats import TAG_BYTES, chunk_count
+from ginseng.isa.formats import chunk_count, sealed_bytes
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import (
     BASE_ALIGNMENT,
@@ -78,7 +78,7 @@ class Entry:
     handle : int
     domain, permissions, slot, measured, source : int
         As in the row.
-    chunk, base, length, tag_base : int
+    chunk, base, length : int
         As in the row, in bytes.
     row_version : int
         As in the row.
@@ -98,7 +98,6 @@ class Entry:
     chunk: int
     base: int
     length: int
-    tag_base: int
     row_version: int
     version: int | None = None
     first_bit: int = 0
@@ -111,7 +110,7 @@ class Entry:
 
     @property
     def word(self) -> bytes:
-        """The row as it is measured: base and tag_base are zero, placement is the host's."""
+        """The row as it is measured: base is zero, placement is the host's."""
         return TENSOR_ROW.pack(
             domain=self.domain,
             permissions=self.permissions,
@@ -154,12 +153,14 @@ class Entry:
         return chunk_count(self.length, self.chunk)
 
     @property
-    def spans(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """First and end address of its data, and of its tags."""
-        return (
-            (self.base, self.base + self.length),
-            (self.tag_base, self.tag_base + TAG_BYTES * self.chunks),
-        )
+    def place_bytes(self) -> int:
+        """Bytes that it takes in DRAM: chunks, and a tag behind each."""
+        return sealed_bytes(self.length, self.chunk)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and end address of what it takes in DRAM."""
+        return self.base, self.base + self.place_bytes
 
     def chunk_span(self, index: int) -> tuple[int, int]:
         """First and end byte of a chunk, from the tensor's start."""
@@ -228,8 +229,8 @@ class TensorTable:
         return self._window[0] <= span[0] and span[1] <= self._window[1]
 
     def touches(self, span: tuple[int, int]) -> bool:
-        """Whether ``span`` shares a byte with the data or tags of any row."""
-        return any(_meet(span, other) for entry in self for other in entry.spans)
+        """Whether ``span`` shares a byte with any row."""
+        return any(_meet(span, entry.span) for entry in self)
 
     def _place_refusal(self, entry: Entry) -> Refusal:
         """Check the numbers of a row of a legal kind."""
@@ -240,14 +241,13 @@ class TensorTable:
         # SEC: TEC.NONCE_UNIQUE -- two chunks of a tensor never share an index of 32 bits.
         if entry.chunks > _CHUNK_LIMIT:
             return Refusal.ROW_CHUNK
-        if entry.base % BASE_ALIGNMENT or entry.tag_base % BASE_ALIGNMENT:
+        if entry.base % BASE_ALIGNMENT:
             return Refusal.ROW_ALIGNMENT
-        data, tags = entry.spans
         # SEC: TEC.ROW_WINDOW
-        if not (self.encloses(data) and self.encloses(tags)):
+        if not self.encloses(entry.span):
             return Refusal.ROW_WINDOW
-        # SEC: TEC.ROW_OVERLAP -- its own tags included.
-        if _meet(data, tags) or self.touches(data) or self.touches(tags):
+        # SEC: TEC.ROW_OVERLAP -- tags included.
+        if self.touches(entry.span):
             return Refusal.ROW_OVERLAP
         # SEC: TEC.ENTRY_CHUNK -- instructions wait for their tag in a buffer of this size.
         if entry.executable and (

@@ -7,7 +7,7 @@ from ginseng.golden.tec.keys import KeySlots
 from ginseng.golden.tec.lane import Sealer
 from ginseng.golden.tec.memory import Meter
 from ginseng.golden.tec.table import Entry
-from ginseng.isa.formats import TAG_BYTES, chunk_nonce
+from ginseng.isa.formats import chunk_nonce, chunk_place
 from ginseng.isa.table import STORE_SPAN, Domain
 
 __all__ = ["Writer"]
@@ -147,13 +147,14 @@ class Writer:
         entry = chunk.entry
         # SEC: TEC.CIPHERTEXT_ONLY -- the only stored bytes that leave are what the lane returned.
         ciphertext = chunk.sealer.update(plaintext)
-        self._memory.write(entry.base + chunk.position, ciphertext)
+        place = chunk_place(chunk.index, entry.chunk) - chunk.index * entry.chunk
+        self._memory.write(entry.base + place + chunk.position, ciphertext)
         chunk.position += len(plaintext)
         chunk.ciphertext += ciphertext
         if chunk.position < entry.chunk_span(chunk.index)[1]:
             return
         tag = chunk.sealer.finish()
-        self._memory.write(entry.tag_base + TAG_BYTES * chunk.index, tag)
+        self._memory.write(entry.base + place + chunk.position, tag)
         if entry.domain == Domain.EXPORT and entry.measured:
             self._exports += entry.handle.to_bytes(2, "big") + chunk.index.to_bytes(4, "big")
             self._exports += chunk.ciphertext + tag
