@@ -11,7 +11,7 @@ from ginseng.bus.shapes import READERS
 from ginseng.tec.orders import UNIT, Kind, order_layout
 from ginseng.tec.shapes import TecShapes
 
-__all__ = ["Arrivals", "piece_layout", "tags_layout"]
+__all__ = ["Arrivals", "piece_layout", "tag_layout"]
 
 
 def piece_layout(shapes: TecShapes) -> data.StructLayout:
@@ -27,18 +27,10 @@ def piece_layout(shapes: TecShapes) -> data.StructLayout:
     )
 
 
-def tags_layout(shapes: TecShapes) -> data.StructLayout:
-    """Beat ``beat`` of a burst of the tags ``first`` to before ``end`` of a group."""
-    order = order_layout(shapes)
+def tag_layout(shapes: TecShapes) -> data.StructLayout:
+    """A beat of a tag, of which that is block ``at``."""
     return data.StructLayout(
-        {
-            "client": order["client"].shape,
-            "half": 1,
-            "beat": order["total"].shape,
-            "first": order["first"].shape,
-            "end": order["end"].shape,
-            "data": shapes.config.bus.data_bits,
-        }
+        {"at": order_layout(shapes)["tag_at"].shape, "data": shapes.config.bus.data_bits}
     )
 
 
@@ -66,9 +58,8 @@ class Arrivals(wiring.Component):
     valid: Signal
     client: Signal
     piece: Any
-    #: Out: tags.
-    tags_valid: Signal
-    tags: Any
+    #: Out: tags, in order, beat by beat.
+    tag: stream.Interface
     #: In: a burst is open.
     expects: Signal
     #: Out: the last beat of a burst came.
@@ -92,8 +83,7 @@ class Arrivals(wiring.Component):
                 "valid": Out(1),
                 "client": Out(range(len(READERS))),
                 "piece": Out(piece_layout(shapes)),
-                "tags_valid": Out(1),
-                "tags": Out(tags_layout(shapes)),
+                "tag": Out(stream.Signature(tag_layout(shapes))),
                 "expects": In(1),
                 "closes": Out(1),
                 "stop": In(1),
@@ -113,17 +103,22 @@ class Arrivals(wiring.Component):
         opens = Signal()
         # A beat that is two pieces is given twice, while the bus waits.
         repeats = Signal()
+        #: A tag is in the beat. No beat waits for more than one of the lane and the tag's place.
+        tagged = Signal()
+        blocked = Signal()
         m.d.comb += [
             opens.eq(order.kind == Kind.DATA),
+            tagged.eq((order.kind == Kind.TAG) | (order.tagged & last)),
+            blocked.eq(repeats | (tagged & ~self.tag.ready)),
             repeats.eq(self.order.valid & order.again & (count == 0)),
             self.lane_beat.p.eq(answer.data),
             self.lane_beat.valid.eq(
-                self.r.valid & self.order.valid & opens & ~repeats & ~self.stop
+                self.r.valid & self.order.valid & opens & ~blocked & ~self.stop
             ),
             self.r.ready.eq(
                 self.stop
                 | ~self.expects
-                | (self.order.valid & ~repeats & (~opens | self.lane_beat.ready))
+                | (self.order.valid & ~blocked & (~opens | self.lane_beat.ready))
             ),
             takes.eq(((self.r.valid & self.r.ready & self.order.valid) | repeats) & ~self.stop),
             last.eq(count + 1 == order.total),
@@ -140,13 +135,9 @@ class Arrivals(wiring.Component):
                     | (answer.last != (last & order.ends))
                 )
             ),
-            self.tags_valid.eq(takes & (order.kind == Kind.TAGS)),
-            self.tags.client.eq(order.client),
-            self.tags.half.eq(order.half),
-            self.tags.beat.eq(count),
-            self.tags.first.eq(order.first),
-            self.tags.end.eq(order.end),
-            self.tags.data.eq(answer.data),
+            self.tag.valid.eq(takes & tagged & ~repeats),
+            self.tag.p.at.eq(order.tag_at),
+            self.tag.p.data.eq(answer.data),
         ]
         with m.If(takes):
             m.d.sync += count.eq(Mux(last, 0, count + 1))
@@ -155,7 +146,7 @@ class Arrivals(wiring.Component):
         plain = Signal(len(answer.data))
         opened = Signal()
         m.d.sync += [
-            self.valid.eq(takes & (order.kind != Kind.TAGS) & (count >= order.drop)),
+            self.valid.eq(takes & (order.kind != Kind.TAG) & (count >= order.drop)),
             self.client.eq(order.client),
             self.piece.first.eq(Mux(count == order.drop, order.first, 0)),
             self.piece.end.eq(Mux(last, order.end, units)),

@@ -40,7 +40,7 @@ class ControlCommand(data.Struct):
         SLOT; KEY has the slot only.
     ``row``
         ROW: itself. BEGIN, KEY: the key in the low bits, byte 0 in bits 7:0. IMPORT: a row of which
-        ``base`` and ``tag_base`` say where the source and its tags are. RUN: a row of which
+        ``base`` says where the source is. RUN: a row of which
         ``version`` is the number of the run.
     """
 
@@ -61,7 +61,7 @@ class ImportPort(wiring.Signature):
         The row: ``entry.slot`` is that of K_mem, ``entry.version`` that of a sealed source.
     ``sealed``, ``slot``
         The source is sealed, under the key of this slot.
-    ``source``, ``source_tags``
+    ``source``
         From the start of the window, in bytes.
     ``epoch``
         Version of the tensor in place.
@@ -78,7 +78,6 @@ class ImportPort(wiring.Signature):
                 "sealed": Out(1),
                 "slot": Out(range(KEY_SLOTS)),
                 "source": Out(shapes.position_bits),
-                "source_tags": Out(shapes.position_bits),
                 "epoch": Out(VERSION_BITS),
                 "done": In(1),
             }
@@ -242,7 +241,6 @@ class Control(wiring.Component):
             importing.sealed.eq(table.sealed),
             importing.slot.eq(table.slot),
             importing.source.eq(table.source),
-            importing.source_tags.eq(table.source_tags),
             importing.epoch.eq(epoch),
         ]
         with m.Switch(held.op):

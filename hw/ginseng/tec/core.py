@@ -144,8 +144,6 @@ class Tec(wiring.Component):
             planner.running.eq(control.running),
             reads.test_valid.eq(control.test_valid),
             reads.test_readable.eq(control.test_readable),
-            # Tags of an earlier run are of earlier chunks.
-            reads.clear.eq(~control.running),
             writes.begin_valid.eq(control.begin_valid),
             writes.begin_fresh.eq(control.begin_fresh),
             control.finish.eq(writes.chunk_finish),
@@ -273,7 +271,6 @@ class Tec(wiring.Component):
             importer.i.valid.eq(order.valid),
             importer.i.p.sealed.eq(order.sealed),
             importer.i.p.source.eq(order.source),
-            importer.i.p.tags.eq(order.source_tags),
             importer.i.p.slot.eq(order.slot),
             importer.i.p.version.eq(entry.version),
             order.done.eq(importer.done),
@@ -288,10 +285,8 @@ class Tec(wiring.Component):
             place.prefix.eq(prefix.as_value()),
             place.slot.eq(entry.slot),
             place.base.eq(entry.base),
-            place.tag_base.eq(entry.tag_base),
-            place.length.eq(entry.length),
+            place.extent.eq(entry.extent),
             place.chunk.eq(entry.chunk),
-            place.chunks.eq(entry.chunks),
             place.row_bytes.eq(entry.length),
             place.rows.eq(1),
         ]

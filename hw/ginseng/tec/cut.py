@@ -1,4 +1,4 @@
-"""How long the next burst of a chunk, or of tags, is."""
+"""How long the next burst of a chunk is."""
 
 from typing import Any, Final
 
@@ -8,9 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.bus.shapes import PAGE_BYTES
 from ginseng.isa.config import BusConfig
-from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE
-from ginseng.tec.orders import TAGS
 from ginseng.tec.shapes import TecShapes
 
 __all__ = ["Cut", "beat_of"]
@@ -33,19 +31,17 @@ class Cut(wiring.Component):
 
     """
 
-    #: In: the first block, from the start of the window; blocks that the burst is to have.
+    #: In: the first block, from the start of the window; blocks of the chunk that the burst is to
+    #: have, and whether its tag comes behind them.
     address: Signal
     blocks: Signal
-    #: In: tags from ``first`` to before ``end`` of a group.
-    first: Signal
-    end: Signal
+    tag: Signal
     #: Out: blocks that a burst from there may have.
     allowed: Signal
-    #: Out: blocks of its first beat that come before it; its beats.
+    #: Out: blocks of its first beat that come before it; its beats, and those with the chunk.
     lead: Signal
     beats: Signal
-    #: Out: beats of the tags.
-    tag_beats: Signal
+    data_beats: Signal
 
     def __init__(self, shapes: TecShapes) -> None:
         self._bus = bus = shapes.config.bus
@@ -56,12 +52,11 @@ class Cut(wiring.Component):
             {
                 "address": In(shapes.position_bits - _LOG_BLOCK),
                 "blocks": In(range(most + 1)),
-                "first": In(range(TAGS)),
-                "end": In(range(TAGS + 1)),
+                "tag": In(1),
                 "allowed": Out(range(PAGE_BYTES // GRANULE + 1)),
                 "lead": Out(self.log_per_beat),
                 "beats": Out(range(shapes.burst_beats + 1)),
-                "tag_beats": Out(range(max(1, TAGS * TAG_BYTES // bus.beat_bytes) + 2)),
+                "data_beats": Out(range(shapes.burst_beats + 1)),
             }
         )
 
@@ -73,12 +68,11 @@ class Cut(wiring.Component):
         page = PAGE_BYTES // GRANULE
         to_page = page - self.address[: (page - 1).bit_length()]
         to_most = self._most - self.lead
-        tags = self.first[:log] + self.end - self.first
         m.d.comb += [
             self.lead.eq(self.address[:log]),
             self.allowed.eq(Mux(to_page < to_most, to_page, to_most)),
-            self.beats.eq((self.lead + self.blocks + rest) * beats_of_block >> log),
-            self.tag_beats.eq((tags * beats_of_block + rest) >> log),
+            self.data_beats.eq((self.lead + self.blocks + rest) * beats_of_block >> log),
+            self.beats.eq((self.lead + self.blocks + self.tag + rest) * beats_of_block >> log),
         ]
 
         return m

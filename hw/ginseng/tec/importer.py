@@ -20,7 +20,6 @@ def import_layout(shapes: TecShapes) -> data.StructLayout:
         {
             "sealed": 1,
             "source": shapes.position_bits,
-            "tags": shapes.position_bits,
             "slot": range(KEY_SLOTS),
             "version": VERSION_BITS,
         }
@@ -84,29 +83,19 @@ class Importer(wiring.Component):
         # Rows of one chunk, or of one tag; a tag is asked for once its chunk was.
         tag = Signal()
         position = Signal(self.shapes.position_bits)
-        index = Signal.like(chunk.p.index)
         m.d.comb += [
             plan.raw.eq(1),
             # Each a tensor of its own, of one chunk.
-            plan.base.eq(
-                Mux(tag, source.tags, source.source) + Mux(tag, index * TAG_BYTES, position)
-            ),
+            plan.base.eq(source.source + position),
             plan.chunk.eq(Mux(tag, TAG_BYTES, chunk.p.nbytes)),
-            plan.chunks.eq(1),
-            plan.length.eq(plan.chunk),
+            plan.extent.eq(plan.chunk),
             plan.row_bytes.eq(plan.chunk),
             plan.rows.eq(1),
             self.plan.valid.eq((tag | chunk.valid) & ~self.stop),
             chunk.ready.eq(self.plan.ready & ~tag & ~self.stop),
         ]
-        with m.If(chunk.valid & chunk.ready):
-            m.d.sync += [
-                tag.eq(source.sealed),
-                position.eq(position + chunk.p.nbytes),
-                index.eq(chunk.p.index),
-            ]
-        with m.Elif(self.plan.ready & ~self.stop):
-            m.d.sync += tag.eq(0)
+        with m.If(self.plan.valid & self.plan.ready):
+            m.d.sync += [tag.eq(source.sealed & ~tag), position.eq(position + plan.chunk)]
         with m.If(~self.i.valid):
             m.d.sync += position.eq(0)
 

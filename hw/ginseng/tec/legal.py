@@ -76,7 +76,7 @@ class RowRules(wiring.Component):
             (Refusal.ROW_CHUNK, ~chunk.any() | row.chunk[:granule].any()),
             # SEC: TEC.NONCE_UNIQUE -- two chunks of a tensor never share an index of 32 bits.
             (Refusal.ROW_CHUNK, (most > chunk) | ((most == chunk) & rest.any())),
-            (Refusal.ROW_ALIGNMENT, Cat(row.base[:alignment], row.tag_base[:alignment]).any()),
+            (Refusal.ROW_ALIGNMENT, row.base[:alignment].any()),
         ]
         # The later assignment wins, so the first rule comes last.
         for refusal, breaks in reversed(broken):

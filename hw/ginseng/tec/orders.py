@@ -5,11 +5,11 @@ from typing import Final
 from amaranth.lib import data, enum
 
 from ginseng.bus.shapes import READERS
+from ginseng.isa.table import GRANULE
 from ginseng.tec.shapes import TecShapes
 
 __all__ = [
     "CHUNKS",
-    "TAGS",
     "UNIT",
     "Kind",
     "buffer_depth",
@@ -20,8 +20,6 @@ __all__ = [
 
 #: Chunks of all clients that are asked for but not verified.
 CHUNKS: Final = 16
-#: Tags that one burst brings, at most: those of chunks whose indices differ in the low bits only.
-TAGS: Final = 8
 #: Bytes of what rows are multiples of: a micro-op.
 UNIT: Final = 4
 
@@ -46,7 +44,8 @@ class Kind(enum.Enum, shape=2):
     DATA = 0
     #: To the client's buffer as they are.
     RAW = 1
-    TAGS = 2
+    #: A chunk's tag, from the first block on.
+    TAG = 2
 
 
 def order_layout(shapes: TecShapes) -> data.StructLayout:
@@ -58,15 +57,16 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
         So many are for the tag of their chunk only.
     ``first``, ``end``
         Of those after, units ``first`` of the first to before ``end`` of the last are meant, in
-        units of 4 bytes. Of TAGS, the index of the first tag among `TAGS`, and of the last plus 1.
+        units of 4 bytes.
     ``again``
         The first of them is the last of the order before: rows that are less than a beat apart.
     ``final``
         They end their descriptor.
-    ``half``
-        Of TAGS: which half of the buffer.
+    ``tagged``, ``tag_at``
+        The last of them has the chunk's tag too, behind its data: which block of the beat it is.
     """
     units = shapes.config.bus.beat_bytes // UNIT
+    blocks = max(1, shapes.config.bus.beat_bytes // GRANULE)
     return data.StructLayout(
         {
             "kind": Kind,
@@ -74,11 +74,12 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
             "ends": 1,
             "drop": range(shapes.burst_beats + 1),
             "total": range(shapes.burst_beats + 1),
-            "first": range(max(units, TAGS)),
-            "end": range(max(units, TAGS) + 1),
+            "first": range(units),
+            "end": range(units + 1),
             "again": 1,
             "final": 1,
-            "half": 1,
+            "tagged": 1,
+            "tag_at": range(blocks),
         }
     )
 
@@ -86,8 +87,6 @@ def order_layout(shapes: TecShapes) -> data.StructLayout:
 def visit_layout(shapes: TecShapes) -> data.StructLayout:
     """A chunk all of whose bursts are asked for.
 
-    ``half``, ``tag``
-        Where its tag stands.
     ``final``
         It is the last of its descriptor.
     ``beats``
@@ -96,8 +95,6 @@ def visit_layout(shapes: TecShapes) -> data.StructLayout:
     return data.StructLayout(
         {
             "client": range(len(READERS)),
-            "half": 1,
-            "tag": range(TAGS),
             "final": 1,
             "beats": range(2 * buffer_depth(shapes)),
         }

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from amaranth import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -13,12 +13,21 @@ from ginseng.tec.shapes import TecShapes
 __all__ = ["Placement"]
 
 
+class _Choice(enum.Enum, shape=2):
+    """What is added next."""
+
+    BASE = 0
+    EXTENT = 1
+    LENGTH = 2
+    CHUNKS = 3
+
+
 class Placement(wiring.Component):
-    """Counts the chunks of a row, and compares its data and its tags with the window and the table.
+    """Counts the chunks of a row, and compares its place with the window and the table.
 
     Lengths and positions are in units of `GRANULE` bytes, positions from the start of the window.
     Inputs stay as they are from ``start`` to ``done``. The division takes a cycle for each bit of a
-    length; the comparison one for each place of the table, and 16 to 32 for each row in it.
+    length; the comparison one for each place of the table, and 4 to 8 for each row in it.
 
     Parameters
     ----------
@@ -29,13 +38,10 @@ class Placement(wiring.Component):
     #: In: for one cycle.
     start: Signal
     #: In: not a row, but the source of an import: as long as the row of the table whose turn it is
-    #: while ``by_index`` is low; it need not be apart from its own tags.
+    #: while ``by_index`` is low, with its tags if it is ``tagged``.
     imports: Signal
-    #: In: there are tags.
     tagged: Signal
-    #: In: of the data and of the tags.
     base: Signal
-    tag_base: Signal
     #: In: of a row.
     length: Signal
     chunk: Signal
@@ -51,8 +57,9 @@ class Placement(wiring.Component):
     #: Out: what is wrong, from ``done`` on.
     outside: Signal
     overlaps: Signal
-    #: Out: of a row that is not outside.
+    #: Out: of a row: its chunks, and what it takes with their tags.
     chunks: Signal
+    extent: Signal
     #: Out: bits left behind it, where nothing else is wrong; negative if there are too few.
     left: Signal
 
@@ -65,20 +72,18 @@ class Placement(wiring.Component):
             {
                 "valid": 1,
                 "base": place,
-                "tag_base": place,
                 "length": granules,
-                "chunks": granules,
+                "extent": granules,
             }
         )
         #: Sums of two numbers of either kind, with their sign.
-        self.width: Final = max(granules, bits) + 2
+        self.width: Final = max(granules, bits) + 3
         super().__init__(
             {
                 "start": In(1),
                 "imports": In(1),
                 "tagged": In(1),
                 "base": In(granules),
-                "tag_base": In(granules),
                 "length": In(granules),
                 "chunk": In(shapes.chunk_bits - exact_log2(GRANULE)),
                 "other": In(other),
@@ -89,6 +94,7 @@ class Placement(wiring.Component):
                 "outside": Out(1),
                 "overlaps": Out(1),
                 "chunks": Out(granules),
+                "extent": Out(granules + 1),
                 "left": Out(signed(self.width)),
             }
         )
@@ -100,28 +106,24 @@ class Placement(wiring.Component):
         unit = exact_log2(BASE_ALIGNMENT) - exact_log2(GRANULE)
 
         # One adder does it all. A span A meets a span B unless one of them starts behind the other:
-        # A.base - B.base < B.length and B.base - A.base < A.length. It is inside the window if not
-        # end - A.base < A.length. An operand is {A or B} x {base or length} x {data or tags}, and
-        # is added or subtracted in the cycle after it was chosen.
+        # A.base - B.base < B.extent and B.base - A.base < A.extent. It is inside the window if not
+        # end - A.base < A.extent. An operand is of A or B, and is added or subtracted in the cycle
+        # after it was chosen.
         acc, total = Signal(signed(self.width)), Signal(signed(self.width))
         own = Signal(self.width)
         others = Signal(self.width)
-        of_row = Signal()
-        of_tags, of_length, of_other = Signal(), Signal(), Signal()
+        of_row, of_other = Signal(), Signal()
+        choice = Signal(_Choice)
         subtract, carry = Signal(), Signal()
         below = total[-1]
-        choice = Cat(of_tags, of_length)
         m.d.sync += [
-            own.eq(Array([self.base, self.tag_base, self.length, self.chunks])[choice]),
+            own.eq(
+                Array([self.base, self.extent, self.length, self.chunks])[choice.as_value()],
+            ),
             others.eq(
-                Array(
-                    [
-                        self.other.base << unit,
-                        self.other.tag_base << unit,
-                        self.other.length,
-                        self.other.chunks,
-                    ]
-                )[choice]
+                Array([self.other.base << unit, self.other.extent, self.other.length])[
+                    choice.as_value()
+                ]
             ),
             of_row.eq(of_other),
         ]
@@ -144,32 +146,31 @@ class Placement(wiring.Component):
             difference.eq(shifted - self.chunk),
         ]
 
-        # What is compared: with the window, or else with its own tags, or else with another row;
-        # the data or tags of either side; and the second half of a comparison.
-        window, apart, tags, other_tags, back = (
-            Signal(name=name) for name in ("window", "apart", "tags", "other_tags", "back")
-        )
+        # What is compared: with the window, or else with another row; the second half of that.
+        window, back = Signal(), Signal()
         last = self.index == self.shapes.tec.table_entries - 1
 
-        def choose(*, length: bool = False, first: bool = False) -> None:
-            """Choose the base of the first span of a comparison, or base or length of the second.
+        def choose(*, extent: bool = False, first: bool = False) -> None:
+            """Choose the base of the first span of a comparison, or base or extent of the second.
 
             Which of the two is the row's turns in the second half.
             """
-            theirs = apart & (back if first else ~back)
+            theirs = ~window & (back if first else ~back)
             m.d.comb += [
                 # The source of an import is as long as its row.
-                of_other.eq(theirs | (self.imports & length)),
-                of_tags.eq(Mux(back ^ first, tags, other_tags)),
-                of_length.eq(length),
+                of_other.eq(theirs | (self.imports & extent)),
                 self.by_index.eq(theirs),
             ]
+            if extent:
+                dense = self.imports & ~self.tagged & ~theirs
+                m.d.comb += choice.eq(Mux(dense, _Choice.LENGTH, _Choice.EXTENT))
 
         with m.FSM():
             with m.State("Idle"):
                 m.d.sync += [
                     acc.eq(end),
-                    Cat(window, apart, tags, other_tags, back).eq(1),
+                    window.eq(1),
+                    back.eq(0),
                     self.index.eq(0),
                     self.chunks.eq(self.length),
                     remainder.eq(0),
@@ -177,7 +178,36 @@ class Placement(wiring.Component):
                 ]
                 with m.If(self.start):
                     m.d.sync += [self.outside.eq(0), self.overlaps.eq(0)]
-                    m.next = "Compare-Window"
+                    m.next = "Divide"
+                    with m.If(self.imports):
+                        m.next = "Compare-Window"
+
+            with m.State("Divide"):
+                m.d.sync += [
+                    self.chunks.eq(Cat(~difference[-1], self.chunks)),
+                    remainder.eq(Mux(difference[-1], shifted, difference)),
+                    step.eq(step + 1),
+                    acc.eq(0),
+                ]
+                with m.If(step == len(self.chunks) - 1):
+                    m.next = "Choose-Quotient"
+
+            with m.State("Choose-Quotient"):
+                m.d.comb += choice.eq(_Choice.CHUNKS)
+                m.next = "Round-Up"
+
+            with m.State("Round-Up"):
+                m.d.comb += [carry.eq(remainder.any()), choice.eq(_Choice.LENGTH)]
+                m.d.sync += acc.eq(total)
+                m.next = "Add-Length"
+
+            with m.State("Add-Length"):
+                m.d.sync += [self.chunks.eq(acc), acc.eq(total)]
+                m.next = "Take-Extent"
+
+            with m.State("Take-Extent"):
+                m.d.sync += [self.extent.eq(acc), acc.eq(end)]
+                m.next = "Compare-Window"
 
             with m.State("Compare-Window"):
                 choose()
@@ -193,68 +223,30 @@ class Placement(wiring.Component):
                 m.next = "Subtract-Base"
 
             with m.State("Subtract-Base"):
-                choose(length=True)
+                choose(extent=True)
                 m.d.comb += subtract.eq(1)
                 m.d.sync += acc.eq(total)
-                m.next = "Subtract-Length"
+                m.next = "Subtract-Extent"
 
-            with m.State("Subtract-Length"):
+            with m.State("Subtract-Extent"):
                 m.d.comb += subtract.eq(1)
-                m.d.sync += [acc.eq(0), back.eq(0)]
+                m.d.sync += [acc.eq(0), window.eq(0), back.eq(0)]
                 with m.If(window):
+                    m.next = "Seek-Row"
                     with m.If(below):
                         m.d.sync += self.outside.eq(1)
                         m.next = "Finish"
-                    with m.Elif(self.imports & self.tagged & ~other_tags):
-                        m.d.sync += [acc.eq(end), other_tags.eq(1)]
-                        m.next = "Compare-Window"
-                    with m.Elif(self.imports):
-                        m.d.sync += Cat(window, apart, other_tags).eq(0b010)
-                        m.next = "Seek-Row"
-                    with m.Elif(other_tags):
-                        m.d.sync += window.eq(0)
-                        m.next = "Compare-Span"
-                    with m.Else():
-                        m.next = "Divide"
-                with m.Elif(below & back):
-                    m.d.sync += self.overlaps.eq(1)
-                    m.next = "Finish"
-                with m.Elif(below):
-                    m.d.sync += back.eq(1)
-                    m.next = "Compare-Span"
-                with m.Elif(~apart):
-                    m.d.sync += Cat(apart, other_tags).eq(0b01)
-                    m.next = "Seek-Row"
-                with m.Elif(other_tags & (tags | ~self.tagged)):
-                    m.d.sync += [Cat(other_tags, tags).eq(0), self.index.eq(self.index + 1)]
+                with m.Elif(~below):
+                    m.d.sync += self.index.eq(self.index + 1)
                     m.next = "Seek-Row"
                     with m.If(last):
                         m.next = "Take-Free"
+                with m.Elif(back):
+                    m.d.sync += self.overlaps.eq(1)
+                    m.next = "Finish"
                 with m.Else():
-                    m.d.sync += Cat(other_tags, tags).eq(Cat(other_tags, tags) + 1)
+                    m.d.sync += back.eq(1)
                     m.next = "Compare-Span"
-
-            with m.State("Divide"):
-                m.d.sync += [
-                    self.chunks.eq(Cat(~difference[-1], self.chunks)),
-                    remainder.eq(Mux(difference[-1], shifted, difference)),
-                    step.eq(step + 1),
-                ]
-                with m.If(step == len(self.chunks) - 1):
-                    m.next = "Choose-Quotient"
-
-            with m.State("Choose-Quotient"):
-                m.d.comb += [of_length.eq(1), of_tags.eq(1)]
-                m.next = "Round-Up"
-
-            with m.State("Round-Up"):
-                m.d.comb += carry.eq(remainder.any())
-                m.d.sync += acc.eq(total)
-                m.next = "Take-Chunks"
-
-            with m.State("Take-Chunks"):
-                m.d.sync += [self.chunks.eq(acc), acc.eq(end), other_tags.eq(1)]
-                m.next = "Compare-Window"
 
             with m.State("Seek-Row"):
                 m.d.comb += self.by_index.eq(1)
@@ -266,7 +258,7 @@ class Placement(wiring.Component):
                         m.next = "Take-Free"
 
             with m.State("Take-Free"):
-                m.d.comb += [of_length.eq(1), of_tags.eq(1)]
+                m.d.comb += choice.eq(_Choice.CHUNKS)
                 m.d.sync += acc.eq(self.free)
                 m.next = "Subtract-Chunks"
 

@@ -33,7 +33,7 @@ class PlanFault(enum.Enum, shape=3):
 class Planner(wiring.Component):
     """Checks descriptors, and works out in which chunks their rows are, one after the other.
 
-    A descriptor that moves nothing takes three cycles and gives no plan. Any other takes six, two
+    A descriptor that moves nothing takes three cycles and gives no plan. Any other takes seven, two
     more for each bit of the greater of ``index`` and ``stride_index``, and at least one for each
     bit of ``rows - 1``. A plan waits until it is taken, and no descriptor is taken then.
 
@@ -190,8 +190,11 @@ class Planner(wiring.Component):
             ]
             with m.If(loads | (divides & fit)):
                 m.d.sync += left.eq(less)
+        length = Signal(bits)
+        # Of the last byte in the tensor; then of the first one in place, behind the tags before it.
         end = Signal(bits + 1)
-        m.d.comb += end.eq(plan.position + span)
+        places = Signal()
+        m.d.comb += end.eq(plan.position + Mux(places, plan.index << log_granule, span))
 
         m.d.comb += [
             self.read.p.client.eq(client),
@@ -259,10 +262,9 @@ class Planner(wiring.Component):
                     plan.slot.eq(entry.slot),
                     plan.prefix.eq(prefix.as_value()),
                     plan.base.eq(entry.base),
-                    plan.tag_base.eq(entry.tag_base),
-                    plan.length.eq(entry.length),
+                    plan.extent.eq(entry.extent),
+                    length.eq(entry.length),
                     plan.chunk.eq(entry.chunk),
-                    plan.chunks.eq(entry.chunks),
                     plan.tracked.eq((entry.permissions & Permission.W.value) != 0),
                     plan.first_bit.eq(entry.first_bit),
                     plan.measured.eq(entry.measured),
@@ -311,13 +313,18 @@ class Planner(wiring.Component):
 
             with m.State("Compare-End"), m.If(times == 0):
                 # SEC: TEC.RANGE_UNWRAPPED -- every row, before any address is issued.
-                with m.If(over | span[bits] | (end > plan.length)):
+                with m.If(over | span[bits] | (end > length)):
                     m.d.sync += [self.fault.eq(1), self.cause.eq(PlanFault.RANGE)]
                     m.next = "Stop"
                 with m.Else():
-                    m.next = "Give-Plan"
+                    m.next = "Count-Tags"
                 with m.If(joins):
                     m.d.sync += plan.row_bytes.eq(span)
+
+            with m.State("Count-Tags"):
+                m.d.comb += places.eq(1)
+                m.d.sync += plan.position.eq(end)
+                m.next = "Give-Plan"
 
             with m.State("Give-Plan"):
                 stores = client == Client.STORE

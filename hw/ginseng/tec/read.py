@@ -77,8 +77,6 @@ class ReadPath(wiring.Component):
     #: Out, in: the read channels of AXI.
     ar: stream.Interface
     r: stream.Interface
-    #: In: a run starts: forget the tags.
-    clear: Signal
     #: In: the sticky fault.
     stop: Signal
     #: In: overwrite the buffers, for as long as this is high; only while ``stop``.
@@ -123,7 +121,6 @@ class ReadPath(wiring.Component):
                 "test_readable": In(1),
                 "ar": axi.members["ar"],
                 "r": axi.members["r"],
-                "clear": In(1),
                 "stop": In(1),
                 "wipe": In(1),
                 "wiped": Out(1),
@@ -158,17 +155,14 @@ class ReadPath(wiring.Component):
         wiring.connect(m, walker.test, wiring.flipped(self.test))
         wiring.connect(m, wiring.flipped(self.r), arrivals.r)
         wiring.connect(m, arrivals.lane_beat, wiring.flipped(self.lane.i))
+        wiring.connect(m, arrivals.tag, verifier.expected)
         m.d.comb += [
             walker.test_valid.eq(self.test_valid),
             walker.test_readable.eq(self.test_readable),
             walker.enable.eq(opened != bus.outstanding_reads),
-            walker.unverified.eq(verifier.unverified),
-            walker.clear.eq(self.clear),
             arrivals.lane_data.eq(self.lane.o_data),
             arrivals.expects.eq(opened != 0),
             arrivals.wipe.eq(self.wipe),
-            verifier.tags_valid.eq(arrivals.tags_valid),
-            verifier.tags.eq(arrivals.tags),
             verifier.tag_valid.eq(self.lane.tag_valid),
             verifier.tag.eq(self.lane.tag),
             *(part.stop.eq(stop) for part in (walker, arrivals, verifier, settle)),

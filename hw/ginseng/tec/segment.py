@@ -13,7 +13,7 @@ from ginseng.tec.shapes import TecShapes
 __all__ = ["BURST_LIMIT", "Segments", "chunk_layout", "segment_layout"]
 
 #: Longest burst of a store, in beats: its bytes are all there before the lane takes it.
-BURST_LIMIT: Final = 64
+BURST_LIMIT: Final = 128
 #: Positions and sizes are in cipher blocks here.
 _LOG: Final = (GRANULE - 1).bit_length()
 #: Counter of a chunk's first block.
@@ -29,15 +29,15 @@ def segment_layout(shapes: TecShapes) -> data.StructLayout:
         As of a lane's job.
     ``fresh``, ``final``
         Begins, ends a descriptor.
-    ``start``, ``last``
-        Begins, ends a chunk.
+    ``start``, ``last``, ``joins``
+        Begins, ends a chunk; its tag may be in the same burst.
     ``index``, ``nbytes``, ``counter``
         Of the chunk; of the burst's first block.
 
     The rest is the plan's.
     """
     plan = shapes.plan
-    kept = ("slot", "prefix", "tag_base", "tracked", "first_bit", "measured", "index")
+    kept = ("slot", "prefix", "tracked", "first_bit", "measured", "index")
     return data.StructLayout(
         {
             "beat": shapes.position_bits - (shapes.config.bus.beat_bytes - 1).bit_length(),
@@ -48,6 +48,7 @@ def segment_layout(shapes: TecShapes) -> data.StructLayout:
             "final": 1,
             "start": 1,
             "last": 1,
+            "joins": 1,
             "nbytes": shapes.chunk_bits,
             "counter": shapes.chunk_bits - _LOG + 1,
             **{name: plan[name].shape for name in kept},
@@ -118,7 +119,7 @@ class Segments(wiring.Component):
         chunk_bits = shapes.chunk_bits - _LOG
 
         # What the plan says in blocks.
-        base, length, chunk_blocks = plan.base[_LOG:], plan.length[_LOG:], plan.chunk[_LOG:]
+        base, extent, chunk_blocks = plan.base[_LOG:], plan.extent[_LOG:], plan.chunk[_LOG:]
         row_blocks, stride = plan.row_bytes[_LOG:], plan.stride[_LOG:]
         stride_within = plan.stride_within[_LOG:]
 
@@ -142,8 +143,9 @@ class Segments(wiring.Component):
         fresh = Signal()
 
         # One adder each for the next byte and its chunk: as a plan is taken, as a row jumps, as a
-        # burst is given; and for the tensor's end.
+        # burst is given, over the tags in between; and for the tensor's end.
         takes, ends, jumps, given = Signal(), Signal(), Signal(), Signal()
+        passes = Signal()
         idle, opens, next_row = Signal(), Signal(), Signal()
         blocks = Signal(range(longest + 1))
         last = Signal()
@@ -153,8 +155,17 @@ class Segments(wiring.Component):
         reached_index = Signal(shapes.index_bits)
         m.d.comb += [
             reached.eq(
-                Mux(idle | ends, base, Mux(jumps, row_where, where))
-                + Mux(ends, length, Mux(idle, plan.position[_LOG:], Mux(jumps, stride, blocks)))
+                Mux(idle | ends, base, Mux(jumps | passes, row_where, where))
+                + Mux(
+                    ends,
+                    extent,
+                    Mux(
+                        idle,
+                        plan.position[_LOG:],
+                        Mux(jumps, stride, Mux(passes, plan.stride_index, blocks)),
+                    ),
+                )
+                + Mux(passes, carry, given & last)
             ),
             reached_index.eq(
                 Mux(idle, plan.index, Mux(jumps, row_index, index))
@@ -170,8 +181,10 @@ class Segments(wiring.Component):
         ]
         with m.If((takes & ~self.open_chunk) | jumps | given):
             m.d.sync += [where.eq(reached), index.eq(reached_index)]
+        with m.If(takes | jumps | passes):
+            m.d.sync += row_where.eq(reached)
         with m.If(takes | jumps):
-            m.d.sync += [row_where.eq(reached), row_index.eq(reached_index)]
+            m.d.sync += row_index.eq(reached_index)
         # Outside of the state machine, so that constants are loaded by the registers' resets.
         with m.If(idle):
             m.d.sync += row.eq(1)
@@ -202,9 +215,12 @@ class Segments(wiring.Component):
 
         o = self.o.p
         stop_at = Signal(range(per_beat + longest + 1))
+        next_block = Signal(log_page)
+        most = shapes.burst_beats * beat_bytes // GRANULE
         tail = stop_at[:log_per_beat]
         m.d.comb += [
             stop_at.eq(first + blocks),
+            next_block.eq(where + blocks),
             o.beat.eq((where << _LOG) >> log_beat),
             o.beats.eq(((stop_at << _LOG) + (beat_bytes - 1)) >> log_beat),
             o.first.eq(first),
@@ -213,11 +229,13 @@ class Segments(wiring.Component):
             o.final.eq((row_left == 0) & final_row),
             o.start.eq(start),
             o.last.eq(last),
+            # At the end of a page, and of what the bus allows, it is a burst of its own.
+            o.joins.eq(last & (next_block != 0) & (stop_at < most)),
             o.index.eq(index),
             o.nbytes.eq(size << _LOG),
             o.counter.eq(counter),
         ]
-        for name in ("slot", "prefix", "tag_base", "tracked", "first_bit", "measured"):
+        for name in ("slot", "prefix", "tracked", "first_bit", "measured"):
             m.d.comb += o[name].eq(plan[name])
 
         tensor_end = Signal(position_bits)
@@ -253,7 +271,8 @@ class Segments(wiring.Component):
                     m.next = "Measure-Rest"
 
             with m.State("Measure-Rest"):
-                m.d.sync += rest.eq(tensor_end - where)
+                # Of the last chunk, its blocks without the tag.
+                m.d.sync += rest.eq(tensor_end + ~where)
                 m.next = "Open-Chunk"
 
             with m.State("Open-Chunk"):
@@ -303,11 +322,15 @@ class Segments(wiring.Component):
                     with m.Elif(row_left == 0):
                         # SEC: TEC.CHUNK_WHOLE
                         m.d.sync += self.fault.eq(~last)
-                        m.next = "Jump-Row"
+                        m.next = "Pass-Tags"
                     with m.Elif(last):
                         m.next = "Measure-Rest"
                     with m.Else():
                         m.next = "Limit-Burst"
+
+            with m.State("Pass-Tags"):
+                m.d.comb += passes.eq(1)
+                m.next = "Jump-Row"
 
             with m.State("Jump-Row"):
                 m.d.comb += [jumps.eq(~self.fault), next_row.eq(jumps)]

@@ -98,8 +98,10 @@ class TecShapes:
             It has a version: its chunks may be opened or written.
         ``slot``
             Of the key under which it stands in place.
-        ``base``, ``tag_base``
+        ``base``
             From the start of the window, in bytes.
+        ``length``, ``extent``
+            Bytes of the tensor; of its place, where each chunk has its tag behind it.
         ``version``
             What stands in the nonces of this run, whatever the domain.
         ``first_bit``
@@ -115,10 +117,9 @@ class TecShapes:
                 "measured": 1,
                 "slot": range(KEY_SLOTS),
                 "base": self.position_bits,
-                "tag_base": self.position_bits,
                 "length": self.position_bits,
+                "extent": self.position_bits,
                 "chunk": self.chunk_bits,
-                "chunks": self.index_bits,
                 "version": VERSION_BITS,
                 "first_bit": range(tec.bitmap_bits),
             }
@@ -136,8 +137,10 @@ class TecShapes:
             Its chunks have bits in the written bitmap, from there on.
         ``measured``
             The chunks of a store are measured as they leave.
+        ``base``, ``extent``, ``chunk``
+            As of the table's entry.
         ``position``, ``index``, ``within``
-            First byte; its chunk, and where it is in that.
+            Where the first byte stands, from ``base``; its chunk, and where it is in that.
         ``row_bytes``, ``rows``
             Of each row; neither is zero.
         ``stride``, ``stride_index``, ``stride_within``
@@ -152,10 +155,8 @@ class TecShapes:
                 "slot": range(KEY_SLOTS),
                 "prefix": NONCE_PREFIX_BITS,
                 "base": self.position_bits,
-                "tag_base": self.position_bits,
-                "length": self.position_bits,
+                "extent": self.position_bits,
                 "chunk": self.chunk_bits,
-                "chunks": self.index_bits,
                 "tracked": 1,
                 "first_bit": range(self.tec.bitmap_bits),
                 "measured": 1,

@@ -22,23 +22,22 @@ _BURST_DEPTH = 4
 def outgoing_layout(shapes: TecShapes) -> data.StructLayout:
     """A burst that the lane was given.
 
-    ``beat``, ``tag``
-        Where it goes, in beats, and the tag of the chunk that it ends, in tags, from the start of
-        the window.
+    ``beat``
+        Where it goes, in beats from the start of the window.
     ``beats``, ``first``, ``end``
         As of the lane's job.
-    ``last``, ``final``, ``measured``
-        Ends a chunk, ends a descriptor, and whether the chunk is measured.
+    ``last``, ``joins``, ``final``, ``measured``
+        Ends a chunk, whose tag is in the same burst; ends a descriptor; the chunk is measured.
     """
     log_beat = (shapes.config.bus.beat_bytes - 1).bit_length()
     return data.StructLayout(
         {
             "beat": shapes.position_bits - log_beat,
-            "tag": shapes.position_bits - (TAG_BYTES - 1).bit_length(),
             "beats": range(shapes.burst_beats + 1),
             "first": range(shapes.granules),
             "end": range(shapes.granules + 1),
             "last": 1,
+            "joins": 1,
             "final": 1,
             "measured": 1,
         }
@@ -48,9 +47,8 @@ def outgoing_layout(shapes: TecShapes) -> data.StructLayout:
 class Sink(wiring.Component):
     """Writes the lane's ciphertext burst by burst, and the tag of each chunk after its last one.
 
-    One beat per cycle; tags go between bursts, those of a chunk while the next chunk's are made. A
-    store's last burst that ends no chunk waits for the tags before it, so that the response to it
-    is the store's last.
+    One beat per cycle. The tag is behind the chunk's last beat, in the same burst if it ``joins``,
+    else in one of its own.
 
     Parameters
     ----------
@@ -136,13 +134,13 @@ class Sink(wiring.Component):
         burst = self.burst
         beat_bytes = bus.beat_bytes
         log_beat = (beat_bytes - 1).bit_length()
-        log_tag = (TAG_BYTES - 1).bit_length()
         granules, granule = shapes.granules, shapes.granule
         # A tag fills beats of the narrowest bus, one granule of a beat of the widest.
         tag_beats = max(TAG_BYTES // beat_bytes, 1)
         capacity = _BURST_DEPTH * self.burst_beats
         begun = data.StructLayout(
             {
+                "data": 1,
                 "tag": 1,
                 "beats": burst.beats.shape(),
                 "first": burst.first.shape(),
@@ -151,22 +149,9 @@ class Sink(wiring.Component):
                 "measured": 1,
             }
         )
-        place = data.StructLayout({"tag": burst.tag.shape(), "final": 1, "measured": 1})
-        bursts_shape = data.StructLayout(
-            {
-                "beat": burst.beat.shape(),
-                "beats": burst.beats.shape(),
-                "first": burst.first.shape(),
-                "end": burst.end.shape(),
-                "last": 1,
-                "final": 1,
-                "measured": 1,
-            }
-        )
         answer = data.StructLayout({"final": 1, "chunk": 1})
         limit = bus.outstanding_writes
-        m.submodules.bursts = bursts = Chain(bursts_shape, _BURST_DEPTH)
-        m.submodules.places = places = Chain(place, TAG_DEPTH)
+        m.submodules.bursts = bursts = Chain(outgoing_layout(shapes), _BURST_DEPTH)
         m.submodules.tags = tags = Chain(8 * TAG_BYTES, TAG_DEPTH)
         m.submodules.ciphertext = ciphertext = Queue(
             bus.data_bits, max(capacity, 128) + 1, block_ram=True
@@ -175,14 +160,9 @@ class Sink(wiring.Component):
         m.submodules.answers = answers = Queue(answer, limit)
 
         # What the lane has been given, and what it returned; room was reserved for all of it.
-        for name in ("beat", "beats", "first", "end", "last", "final", "measured"):
-            m.d.comb += bursts.i.p[name].eq(burst[name])
         m.d.comb += [
             bursts.i.valid.eq(self.enable),
-            places.i.valid.eq(self.enable & burst.last),
-            places.i.p.tag.eq(burst.tag),
-            places.i.p.final.eq(burst.final),
-            places.i.p.measured.eq(burst.measured),
+            bursts.i.p.eq(burst),
             # SEC: TEC.CIPHERTEXT_ONLY -- nothing else than what the lane returned is written.
             ciphertext.i.valid.eq(self.o_valid),
             ciphertext.i.p.eq(self.o_data),
@@ -203,66 +183,68 @@ class Sink(wiring.Component):
             self.quiet.eq(self.drained & (chunks == 0)),
         ]
 
-        # Addresses: a tag that is there first, then data of which the first beat is there.
-        #: Beats that came, less those of begun bursts, of which some are still to come.
+        # Addresses, each once something is there: the lane has been given the rest.
+        #: Beats, and tags, that came, less those of begun bursts; some are still to come.
         spare = Signal(signed(capacity.bit_length() + 1))
-        #: Chunks whose last burst was begun, their tag not; tags that came and were not begun.
-        due = Signal(range(TAG_DEPTH + 1))
-        came = Signal(range(TAG_DEPTH + 1))
+        came = Signal(signed(TAG_DEPTH.bit_length() + 1))
+        #: The chunk's data were begun, its tag has a burst of its own.
+        owes = Signal()
         accepted = Signal(range(limit + 1))
         free = Signal()
         begins_tag = Signal()
         begins_data = Signal()
         request = Signal.like(self.aw.p)
         head = bursts.o.p
-        target = places.o.p
-        tag_at = Signal(range(max(beat_bytes // TAG_BYTES, 1)))
+        joined = Signal()
+        separate = Signal()
+        more = Signal(range(tag_beats + 1))
+        if granules == 1:
+            m.d.comb += more.eq(Mux(joined, tag_beats, 0))
+        else:
+            m.d.comb += more.eq(joined & (head.end == granules))
         m.d.comb += [
             free.eq(
                 (~self.aw.valid | self.aw.ready) & ~self.stop & ((accepted + self.aw.valid) < limit)
             ),
-            begins_tag.eq(free & places.o.valid & (came != 0) & (due != 0)),
-            begins_data.eq(
-                free
-                & ~begins_tag
-                & bursts.o.valid
-                & (spare > 0)
-                & ((due == 0) | head.last | ~head.final)
-            ),
-            bursts.o.ready.eq(begins_data),
-            places.o.ready.eq(begins_tag),
-            tag_at.eq(target.tag),
+            begins_tag.eq(free & owes & (came > 0)),
+            begins_data.eq(free & ~owes & bursts.o.valid & (spare > 0)),
+            joined.eq(head.last & head.joins),
+            separate.eq(head.last & ~head.joins),
+            bursts.o.ready.eq(begins_tag | (begins_data & ~separate)),
             request.id.eq(Client.STORE),
             request.address.eq(
-                bus.window_base
-                + Mux(
-                    begins_tag,
-                    ((target.tag << log_tag) >> log_beat) << log_beat,
-                    head.beat << log_beat,
-                )
+                bus.window_base + ((head.beat + Mux(owes, head.beats, 0)) << log_beat)
             ),
-            request.length.eq(Mux(begins_tag, tag_beats, head.beats) - 1),
+            request.length.eq(Mux(owes, tag_beats, head.beats + more) - 1),
             order.i.valid.eq(begins_tag | begins_data),
-            order.i.p.tag.eq(begins_tag),
-            order.i.p.beats.eq(Mux(begins_tag, tag_beats, head.beats)),
-            order.i.p.first.eq(Mux(begins_tag, tag_at, head.first)),
-            order.i.p.end.eq(Mux(begins_tag, tag_at + 1, head.end)),
-            order.i.p.final.eq(Mux(begins_tag, target.final, head.final & ~head.last)),
-            order.i.p.measured.eq(Mux(begins_tag, target.measured, head.measured)),
+            order.i.p.data.eq(~owes),
+            order.i.p.tag.eq(owes | joined),
+            order.i.p.beats.eq(head.beats),
+            order.i.p.first.eq(head.first),
+            order.i.p.end.eq(head.end),
+            order.i.p.final.eq(head.final & (owes | ~separate)),
+            order.i.p.measured.eq(head.measured),
         ]
         with m.If(self.aw.ready):
             m.d.sync += self.aw.valid.eq(0)
         with m.If(begins_tag | begins_data):
-            m.d.sync += [self.aw.valid.eq(1), self.aw.p.eq(request)]
+            m.d.sync += [
+                self.aw.valid.eq(1),
+                self.aw.p.eq(request),
+                owes.eq(begins_data & separate),
+            ]
         m.d.sync += [
             spare.eq(spare + self.o_valid - Mux(begins_data, head.beats, 0)),
-            due.eq(due + (begins_data & head.last) - begins_tag),
-            came.eq(came + self.tag_valid - begins_tag),
+            came.eq(came + self.tag_valid - (begins_tag | (begins_data & joined))),
         ]
 
         # Data. After a stop, what is owed is sent without strobes.
         sending = order.o.p
         count = Signal(range(self.burst_beats))
+        word = Signal(range(tag_beats))
+        #: The tag's own beats; the chunk's last beat, with its tag behind it.
+        tagging, behind = Signal(), Signal()
+        ends, shares = Signal(), Signal()
         last = Signal()
         load = Signal()
         there = Signal()
@@ -272,31 +254,31 @@ class Sink(wiring.Component):
         marks = Signal(answer)
         piece = self.tap.p
         m.d.comb += [
-            has.eq(Mux(sending.tag, tags.o.valid, ciphertext.o.valid)),
+            tagging.eq(behind | ~sending.data),
+            ends.eq(~tagging & (count == sending.beats - 1)),
+            has.eq(Mux(tagging, tags.o.valid, ciphertext.o.valid & (tags.o.valid | ~shares))),
             there.eq(order.o.valid & (~self.w.valid | self.w.ready)),
             self.tap.valid.eq(there & sending.measured & has),
             load.eq(there & (self.stop | (has & (~sending.measured | self.tap.ready)))),
-            last.eq(count == sending.beats - 1),
+            last.eq(Mux(tagging, word == tag_beats - 1, ends & (~sending.tag | shares))),
             order.o.ready.eq(load & last),
-            ciphertext.o.ready.eq(load & ~sending.tag),
-            emptied.eq(load & ~sending.tag & last),
-            tagged.eq(load & sending.tag & last),
+            ciphertext.o.ready.eq(load & ~tagging),
+            emptied.eq(load & ends),
+            tagged.eq(load & last & sending.tag),
             tags.o.ready.eq(tagged),
-            beat.eq(
-                Mux(
-                    sending.tag,
-                    (
-                        tags.o.p.word_select(count[: (tag_beats - 1).bit_length()], beat_bytes * 8)
-                        if tag_beats > 1
-                        else tags.o.p.replicate(beat_bytes // TAG_BYTES)
-                    ),
-                    ciphertext.o.p,
-                )
-            ),
             piece.data.eq(beat),
-            piece.first.eq(Mux(count == 0, sending.first, 0)),
-            piece.end.eq(Mux(last, sending.end, granules)),
+            piece.first.eq(Mux(tagging | (count != 0), 0, sending.first)),
+            piece.end.eq(Mux(tagging, 1, Mux(ends, sending.end + shares, granules))),
         ]
+        if granules == 1:
+            tag = tags.o.p.word_select(word, bus.data_bits)
+            m.d.comb += beat.eq(Mux(tagging, tag, ciphertext.o.p))
+        else:
+            m.d.comb += shares.eq(sending.tag & ends & (sending.end != granules))
+            for lane in range(granules):
+                here = slice(8 * lane * granule, 8 * (lane + 1) * granule)
+                tags_here = tagging | (shares & (sending.end == lane))
+                m.d.comb += beat[here].eq(Mux(tags_here, tags.o.p, ciphertext.o.p[here]))
         for lane in range(granules):
             inside = (piece.first <= lane) & (lane < piece.end)
             m.d.comb += strobe[lane * granule : (lane + 1) * granule].eq(inside.replicate(granule))
@@ -312,7 +294,9 @@ class Sink(wiring.Component):
                 self.w.valid.eq(1),
                 self.w.p.id.eq(Client.STORE),
                 self.w.p.last.eq(last),
-                count.eq(Mux(last, 0, count + 1)),
+                count.eq(Mux(ends | tagging, 0, count + 1)),
+                behind.eq(~last & (ends | tagging)),
+                word.eq(Mux(tagging & ~last, word + 1, 0)),
                 marks.final.eq(sending.final),
                 marks.chunk.eq(sending.tag),
             ]
@@ -344,7 +328,9 @@ class Sink(wiring.Component):
                 Mux(
                     begins_tag,
                     TAG_BYTES,
-                    (head.beats << log_beat) - (head.first + (granules - head.end)) * granule,
+                    (head.beats << log_beat)
+                    - (head.first + (granules - head.end)) * granule
+                    + Mux(joined, TAG_BYTES, 0),
                 )
             ),
         ]

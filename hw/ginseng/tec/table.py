@@ -47,8 +47,8 @@ class Table(wiring.Component):
 
     An operation begins with ``start``; its operands stay as they are until ``done``, when
     ``refusal`` says NONE or the first rule that is broken, in the order of `Refusal`. LOAD and
-    IMPORT take some tens of cycles, one for each place of the table and 16 to 32 for each row that
-    is there; LOCK, RUN and START one for each place. After a reset all entries are zeroized, one in
+    IMPORT take some tens of cycles, one for each place of the table and 4 to 8 for each row that is
+    there; LOCK, RUN and START one for each place. After a reset all entries are zeroized, one in
     a cycle; ``row`` is zero meanwhile.
 
     Parameters
@@ -85,7 +85,6 @@ class Table(wiring.Component):
     slot: Signal
     #: Out: where the source of an import is, from the start of the window, in bytes.
     source: Signal
-    source_tags: Signal
     #: Out: bits of the written bitmap below those of all rows.
     free: Signal
     #: In: a chunk of an export was begun. Out: there are others that were not in this run.
@@ -114,7 +113,6 @@ class Table(wiring.Component):
                 "sealed": Out(1),
                 "slot": Out(range(KEY_SLOTS)),
                 "source": Out(shapes.position_bits),
-                "source_tags": Out(shapes.position_bits),
                 "free": Out(range(shapes.tec.bitmap_bits + 1)),
                 "exported": In(1),
                 "owes": Out(1),
@@ -133,8 +131,8 @@ class Table(wiring.Component):
                 "source": 1,
                 "slot": range(KEY_SLOTS),
                 "base": shapes.position_bits - unit,
-                "tag_base": shapes.position_bits - unit,
                 "length": shapes.index_bits,
+                "extent": shapes.index_bits,
                 "chunk": shapes.chunk_bits - granule,
                 "chunks": shapes.index_bits,
                 "first_bit": range(shapes.tec.bitmap_bits),
@@ -160,7 +158,7 @@ class Table(wiring.Component):
         m.submodules.placement = placement = Placement(self.shapes)
 
         row, there, now = self.row, row_port.data, version_port.data
-        base, tag_base = Signal.like(row.base), Signal.like(row.tag_base)
+        base = Signal.like(row.base)
         index, by_index = Signal(tec.handle_bits), Signal()
         last = index == tec.table_entries - 1
         known = ~self.handle[tec.handle_bits :].any()
@@ -189,16 +187,14 @@ class Table(wiring.Component):
             entry.measured.eq(there.measured),
             entry.slot.eq(Mux(imported, 0, there.slot)),
             entry.base.eq(there.base << unit),
-            entry.tag_base.eq(there.tag_base << unit),
             entry.length.eq(there.length << granule),
+            entry.extent.eq(there.extent << granule),
             entry.chunk.eq(there.chunk << granule),
-            entry.chunks.eq(there.chunks),
             entry.version.eq(now.version),
             entry.first_bit.eq(there.first_bit),
             self.sealed.eq(~plain),
             self.slot.eq(there.slot),
             self.source.eq(base),
-            self.source_tags.eq(tag_base),
         ]
 
         imports = self.op == TableOp.IMPORT
@@ -208,15 +204,13 @@ class Table(wiring.Component):
             placement.imports.eq(imports),
             placement.tagged.eq(~(imports & plain)),
             placement.base.eq(base[granule:]),
-            placement.tag_base.eq(tag_base[granule:]),
             placement.length.eq(row.length[granule:]),
             placement.chunk.eq(row.chunk[granule:]),
             placement.free.eq(self.free),
             placement.other.valid.eq(now.valid),
             placement.other.base.eq(there.base),
-            placement.other.tag_base.eq(there.tag_base),
             placement.other.length.eq(there.length),
-            placement.other.chunks.eq(there.chunks),
+            placement.other.extent.eq(there.extent),
         ]
 
         # What may be written: the row, and one of two versions.
@@ -228,10 +222,10 @@ class Table(wiring.Component):
             row_write.data.source.eq(row.source),
             row_write.data.slot.eq(row.slot),
             row_write.data.base.eq(base[unit:]),
-            row_write.data.tag_base.eq(tag_base[unit:]),
             row_write.data.length.eq(row.length[granule:]),
             row_write.data.chunk.eq(row.chunk[granule:]),
             row_write.data.chunks.eq(placement.chunks),
+            row_write.data.extent.eq(placement.extent),
             row_write.data.first_bit.eq(self.free),
             version_write.data.version.eq(Mux(of_epoch, self.epoch, row.version)),
         ]
@@ -246,8 +240,7 @@ class Table(wiring.Component):
         repeats = Mux(
             plain, some[1] & (self.handle <= latest[1]), some[0] & (self.handle <= latest[0])
         )
-        far_data = Cat(base[position:], Mux(imports, 0, row.length[position:])).any()
-        far_tags = tag_base[position:].any()
+        far = Cat(base[position:], Mux(imports, 0, row.length[position:])).any()
         #: Chunks of exports that are to be begun, and how their number changes.
         owed, change = Signal(bits), Signal(bits)
         m.d.comb += [self.owes.eq(owed.any()), change.eq(self.exported.replicate(bits))]
@@ -269,7 +262,6 @@ class Table(wiring.Component):
                 m.d.sync += [
                     # What stands before the window wraps to far behind it.
                     base.eq(row.base - bus.window_base),
-                    tag_base.eq(row.tag_base - bus.window_base),
                     self.refusal.eq(Refusal.NONE),
                     index.eq(0),
                 ]
@@ -285,7 +277,7 @@ class Table(wiring.Component):
                     with m.Elif(rules.refusal != Refusal.NONE):
                         refuse(rules.refusal)
                     # SEC: TEC.ROW_WINDOW
-                    with m.Elif(far_data | far_tags):
+                    with m.Elif(far):
                         refuse(Refusal.ROW_WINDOW)
                     with m.Else():
                         m.d.comb += placement.start.eq(1)
@@ -298,11 +290,7 @@ class Table(wiring.Component):
                     with m.Elif(repeats):
                         refuse(Refusal.IMPORT_ORDER)
                     # SEC: TEC.IMPORT_SOURCE
-                    with m.Elif(
-                        Cat(row.base[:unit], row.tag_base[:unit]).any()
-                        | far_data
-                        | Mux(plain, row.tag_base.any(), far_tags)
-                    ):
+                    with m.Elif(row.base[:unit].any() | far):
                         refuse(Refusal.IMPORT_SOURCE)
                     with m.Else():
                         m.d.comb += placement.start.eq(1)

@@ -13,35 +13,24 @@ from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.cut import Cut, beat_of
 from ginseng.tec.mark import BLOCK_UNITS, Marks, unit_bits
-from ginseng.tec.orders import (
-    CHUNKS,
-    TAGS,
-    Kind,
-    buffer_depth,
-    most_pieces,
-    order_layout,
-    visit_layout,
-)
-from ginseng.tec.search import TagSearch
+from ginseng.tec.orders import Kind, buffer_depth, most_pieces, order_layout, visit_layout
 from ginseng.tec.shapes import TecShapes
 from ginseng.tec.walks import Walks
 
 __all__ = ["Walker"]
 
 _LOG_BLOCK: Final = (GRANULE - 1).bit_length()
-_LOG_TAGS: Final = (TAGS - 1).bit_length()
 
 
 class Walker(wiring.Component):
     """Asks for what plans need, a burst of each client in turn.
 
     Bursts are INCR, as long as the bus allows, never across 4 KiB, and only asked for if the
-    client's buffer has room for them, so data never wait for a client. Tags come in bursts of up to
-    `TAGS`, of chunks whose indices differ in their low bits only, and are kept for the next
-    descriptor.
+    client's buffer has room for them, so data never wait for a client. A chunk's tag ends its last
+    burst, or is one of its own where that may not be longer.
 
-    Six cycles pass for a burst, eight more for a chunk, two for each more row in it. From a plan to
-    the first address pass six cycles for a tag and three more for data.
+    Six cycles pass for a burst, eight more for a chunk, some more for one of a W row, two for each
+    more row in it. From a plan to the first address pass seven cycles.
 
     Parameters
     ----------
@@ -71,10 +60,6 @@ class Walker(wiring.Component):
     enable: Signal
     #: In: pointers into the clients' buffers, before the oldest beat.
     taken: Any
-    #: In: chunks of each client that are not verified.
-    unverified: Any
-    #: In: forget the tags.
-    clear: Signal
     #: In: ask for nothing any more.
     stop: Signal
     #: Out: a chunk was not written yet; stays until reset.
@@ -103,8 +88,6 @@ class Walker(wiring.Component):
                 "test_readable": In(1),
                 "enable": In(1),
                 "taken": In(data.ArrayLayout(range(2 * buffer_depth(shapes)), count)),
-                "unverified": In(data.ArrayLayout(range(CHUNKS + 1), count)),
-                "clear": In(1),
                 "stop": In(1),
                 "fault": Out(1),
                 "asked": Out(
@@ -124,14 +107,13 @@ class Walker(wiring.Component):
         position = unit_bits(shapes)
         depth = buffer_depth(shapes)
 
-        m.submodules.search = search = TagSearch(shapes)
         m.submodules.marks = marks = Marks(shapes)
 
         walks = Walks(m, shapes)
         client, half, key = walks.client, walks.half, walks.key
         plans, places, rows = walks.plans, walks.places, walks.rows
         starts, lefts = walks.starts, walks.lefts
-        sizes, dones, since = walks.sizes, walks.dones, walks.since
+        sizes, dones = walks.sizes, walks.dones
         constant, where, flags, start = plans.get, places.get, rows.get, starts.get
         full, heads, visiting = walks.full, walks.heads, Signal(len(READERS))
         #: Pointers into the buffers, after what is reserved.
@@ -164,12 +146,14 @@ class Walker(wiring.Component):
         step = Cat(Mux(back, ~constant.chunk, size), back.replicate(at_bits))
         base = Mux(imports, raw.base, plan.base)[_LOG_BLOCK:]
         skipped = plan.position[_LOG_BLOCK:] - plan.within[_LOG_BLOCK:]
+        # A tag more: the carry, or the 1 that a complement lacks.
         at_sum = Cat(C(1, 1), Mux(takes, base, where.at)) + Cat(
-            back & ~takes, Mux(takes, Mux(imports, 0, skipped[:at_bits]), step[:at_bits])
+            ~back & ~takes, Mux(takes, Mux(imports, 0, skipped[:at_bits]), step[:at_bits])
         )
         m.d.sync += new_start.eq(moved)
         m.d.comb += [
-            remains.eq(constant.end - where.at),
+            # Of the last chunk, its blocks without the tag.
+            remains.eq(constant.end + ~where.at),
             back.eq((start < 0) & ~flags.begun),
             carry.eq(~strides & ~back),
             moved.eq(start_sum >> 1),
@@ -182,37 +166,24 @@ class Walker(wiring.Component):
             lefts.put.eq(Mux(takes, Mux(imports, 1, plan.rows), lefts.get - 1)),
         ]
 
-        # Tags.
-        number = where.index[:_LOG_TAGS]
-        wiring.connect(m, search.test, wiring.flipped(self.test))
-        m.d.comb += [
-            search.client.eq(client),
-            search.index.eq(where.index),
-            *(
-                getattr(search, name).eq(constant[name])
-                for name in ("tags", "chunks", "tracked", "first_bit")
-            ),
-            search.test_valid.eq(self.test_valid),
-            search.test_readable.eq(self.test_readable),
-            search.clear.eq(self.clear),
-            search.stop.eq(self.stop),
-            self.fault.eq(search.fault),
-        ]
-
         # A burst.
         m.submodules.cut = cut = Cut(shapes)
         address = Signal(at_bits)
         left = Signal(size_bits)
+        #: Of the chunk; whether they end it, and whether the burst does, by its tag.
         blocks = Signal.like(cut.blocks)
+        ends, tag = Signal(), Signal()
         begin, stop = Signal(size_bits), Signal(size_bits)
         m.d.comb += [
             cut.address.eq(address),
             cut.blocks.eq(blocks),
-            cut.first.eq(number),
-            cut.end.eq(search.end),
+            cut.tag.eq(tag),
         ]
-        lead, allowed, beats, tag_beats = cut.lead, cut.allowed, cut.beats, cut.tag_beats
-        last = Signal()
+        lead, allowed, beats, data_beats = cut.lead, cut.allowed, cut.beats, cut.data_beats
+        #: The tag has beats of its own; there are no others.
+        apart, alone = Signal(), Signal()
+        m.d.comb += [apart.eq(tag & (beats != data_beats)), alone.eq(blocks == 0)]
+        last = tag | (constant.raw & ends)
         pointer = Signal(range(2 * depth))
         used = Signal.like(pointer)
         fits = Signal()
@@ -231,11 +202,11 @@ class Walker(wiring.Component):
             job.context.eq(client),
             job.nonce.eq(where.index | (constant.prefix << 32)),
             job.counter.eq(begin + 2),
-            job.beats.eq(beats),
+            job.beats.eq(data_beats),
             job.first.eq(lead),
             job.end.eq((lead + blocks - 1)[: cut.log_per_beat] + 1),
             job.start.eq(begin == 0),
-            job.last.eq(last),
+            job.last.eq(ends),
             job.nbytes.eq(sizes.get << _LOG_BLOCK),
         ]
 
@@ -250,16 +221,18 @@ class Walker(wiring.Component):
             marks.begin.eq(begin),
             marks.stop.eq(stop),
             marks.lead.eq(lead),
-            marks.beats.eq(beats),
+            marks.beats.eq(data_beats),
             self.asked.client.eq(client),
             visit.client.eq(client),
-            visit.half.eq(search.half),
-            visit.tag.eq(number),
             visit.beats.eq(pointer),
         ]
 
         # What is written only where it is enabled takes no gate.
-        m.d.comb += [sizes.put.eq(size), dones.put.eq(begin + blocks)]
+        m.d.comb += [
+            self.test.p.bit.eq(constant.first_bit + where.index),
+            sizes.put.eq(size),
+            dones.put.eq(begin + blocks),
+        ]
 
         with m.FSM():
             with m.State("Choose-Client"):
@@ -294,43 +267,22 @@ class Walker(wiring.Component):
                     m.next = "Size-Chunk"
                 with m.Else():
                     m.d.comb += sizes.write.eq(1)
-                    m.next = "Find-Tag"
-                    with m.If(constant.raw):
-                        m.next = "Add-Blocks"
-
-            with m.State("Find-Tag"):
-                m.d.comb += search.valid.eq(1)
-                with m.If(search.done):
                     m.next = "Add-Blocks"
-                    with m.If(search.missing):
-                        m.next = "Ask-Tags"
+                    with m.If(constant.tracked):
+                        m.next = "Ask-Bit"
 
-            with m.State("Ask-Tags"):
-                # Chunks that are not verified yet may need the tags of the other half only.
-                with m.If(Array(self.unverified)[client] > since.get):
-                    m.next = "Choose-Client"
-                with m.Elif(may):
-                    m.d.comb += [
-                        self.order.valid.eq(1),
-                        order.kind.eq(Kind.TAGS),
-                        order.client.eq(client),
-                        order.ends.eq(1),
-                        order.drop.eq(tag_beats),
-                        order.total.eq(tag_beats),
-                        order.first.eq(number),
-                        order.end.eq(search.end),
-                        order.half.eq(~search.half),
-                        search.asks.eq(1),
-                        since.write.eq(1),
-                        self.asked.valid.eq(1),
-                        self.asked.beats.eq(tag_beats),
-                    ]
-                    m.d.sync += [
-                        self.ar.valid.eq(1),
-                        self.ar.p.address.eq(beat_of(bus, Cat(number, search.group))),
-                        self.ar.p.length.eq(tag_beats - 1),
-                    ]
+            with m.State("Ask-Bit"):
+                m.d.comb += self.test.valid.eq(~self.stop)
+                with m.If(self.test.valid & self.test.ready):
+                    m.next = "Await-Bit"
+
+            with m.State("Await-Bit"), m.If(self.test_valid):
+                # SEC: TEC.WRITTEN_BITMAP -- what an earlier run or session left is never read.
+                with m.If(self.test_readable):
                     m.next = "Add-Blocks"
+                with m.Else():
+                    m.d.sync += self.fault.eq(1)
+                    m.next = "Stop"
 
             with m.State("Add-Blocks"):
                 m.d.comb += marks.clear.eq(1)
@@ -345,15 +297,18 @@ class Walker(wiring.Component):
             with m.State("Cut-Burst"):
                 m.d.sync += [
                     blocks.eq(Mux(left <= allowed, left, allowed)),
-                    last.eq(left <= allowed),
+                    ends.eq(left <= allowed),
+                    tag.eq((left < allowed) & ~constant.raw),
                 ]
                 m.next = "Ask-Data"
 
             with m.State("Ask-Data"):
                 goes = Signal()
                 m.d.comb += [
-                    self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw),
-                    goes.eq(may & fits & self.visit.ready & (self.job.ready | constant.raw)),
+                    self.job.valid.eq(may & fits & self.visit.ready & ~constant.raw & ~alone),
+                    goes.eq(
+                        may & fits & self.visit.ready & (self.job.ready | constant.raw | alone)
+                    ),
                     dones.write.eq(goes),
                     self.asked.valid.eq(goes),
                     self.asked.beats.eq(beats),
@@ -368,6 +323,8 @@ class Walker(wiring.Component):
                         self.ar.p.length.eq(beats - 1),
                     ]
                     m.next = "Next-Row"
+                    with m.If(alone):
+                        m.next = "Order-Tag"
                 with m.Elif(~fits):
                     m.next = "Choose-Client"
 
@@ -376,9 +333,12 @@ class Walker(wiring.Component):
                     order.eq(marks.order),
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
                     order.client.eq(client),
+                    order.ends.eq(marks.order.ends & ~apart),
+                    order.tagged.eq(marks.order.ends & tag & ~apart),
+                    order.tag_at.eq((lead + blocks)[: cut.log_per_beat]),
                     self.order.valid.eq(marks.valid),
                     marks.takes.eq(self.order.ready | ~marks.valid),
-                    rows.put.more.eq(last & ~marks.row_ends),
+                    rows.put.more.eq(ends & ~marks.row_ends),
                     rows.put.begun.eq(~marks.row_ends),
                     rows.put.mute.eq(marks.row_ends & (marks.final | ~constant.merge)),
                 ]
@@ -393,8 +353,21 @@ class Walker(wiring.Component):
                     m.next = "Next-Row"
                     with m.If(marks.over):
                         m.next = "Choose-Client"
-                        with m.If(last):
+                        with m.If(apart):
+                            m.next = "Order-Tag"
+                        with m.Elif(last):
                             m.next = "Close-Chunk"
+
+            with m.State("Order-Tag"):
+                m.d.comb += [
+                    order.kind.eq(Kind.TAG),
+                    order.client.eq(client),
+                    order.total.eq(beats - data_beats),
+                    order.ends.eq(1),
+                    self.order.valid.eq(1),
+                ]
+                with m.If(self.order.ready):
+                    m.next = "Close-Chunk"
 
             with m.State("Next-Row"):
                 m.d.comb += strides.eq(1)
@@ -405,8 +378,6 @@ class Walker(wiring.Component):
                 m.d.comb += [
                     self.visit.valid.eq(~constant.raw),
                     visit.final.eq(finished),
-                    since.put.eq(since.get + (since.get != 2 * CHUNKS - 1)),
-                    since.write.eq(1),
                 ]
                 m.d.sync += visiting.bit_select(client, 1).eq(0)
                 with m.If(finished):
@@ -415,5 +386,8 @@ class Walker(wiring.Component):
                         heads.bit_select(client, 1).eq(~half),
                     ]
                 m.next = "Choose-Client"
+
+            with m.State("Stop"):
+                pass
 
         return m

@@ -10,14 +10,12 @@ from ginseng.isa.table import GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.context import keep
 from ginseng.tec.mark import unit_bits
-from ginseng.tec.orders import CHUNKS, TAGS, UNIT
-from ginseng.tec.search import group_bits
+from ginseng.tec.orders import UNIT
 from ginseng.tec.shapes import NONCE_PREFIX_BITS, TecShapes
 
 __all__ = ["Walks"]
 
 _LOG_BLOCK: Final = (GRANULE - 1).bit_length()
-_LOG_TAGS: Final = (TAGS - 1).bit_length()
 _LOG_UNIT: Final = (UNIT - 1).bit_length()
 #: Descriptors of a client that have a plan: one is walked, one waits.
 _PLANS: Final = 2
@@ -36,9 +34,8 @@ class Walks:
         By client and plan: what the plan says; first block and index of the chunk; whether the row
         goes on in the next chunk, began in an earlier burst, and whether nothing more of the chunk
         is meant; start of the row from that of the chunk, in units; rows left.
-    sizes, dones, since
-        By client: blocks of the chunk under way, how many were asked for; chunks asked for since
-        the last burst of tags, which stays at its greatest value.
+    sizes, dones
+        By client: blocks of the chunk under way, how many were asked for.
     full, heads, tails : Signal
         Plans that there are; by client, which one is walked and which is given next.
     room, active : Signal
@@ -57,9 +54,7 @@ class Walks:
                 "slot": shapes.plan["slot"].shape,
                 "prefix": NONCE_PREFIX_BITS,
                 "end": at_bits,
-                "tags": group_bits(shapes),
                 "chunk": size_bits,
-                "chunks": shapes.index_bits,
                 "tracked": 1,
                 "first_bit": range(shapes.tec.bitmap_bits),
                 "row": position,
@@ -81,7 +76,6 @@ class Walks:
         self.lefts = keep(m, "lefts", 16, key, write_key)
         self.sizes = keep(m, "sizes", size_bits, client, client)
         self.dones = keep(m, "dones", size_bits, client, client)
-        self.since = keep(m, "since", range(2 * CHUNKS), client, client)
         self.full = full = Signal(len(READERS) * _PLANS)
         self.heads, self.tails = Signal(len(READERS)), Signal(len(READERS))
         self.room, self.active = Signal(len(READERS)), Signal(len(READERS))
@@ -106,10 +100,9 @@ class Walks:
         m.d.comb += [
             owner.eq(Mux(imports, Client.WGT, client)),
             put.raw.eq(imports),
-            *(put[k].eq(plan[k]) for k in ("slot", "prefix", "chunks", "tracked", "first_bit")),
+            *(put[k].eq(plan[k]) for k in ("slot", "prefix", "tracked", "first_bit")),
             put.merge.eq(plan.merge),
-            put.end.eq(plan.base[_LOG_BLOCK:] + plan.length[_LOG_BLOCK:]),
-            put.tags.eq(plan.tag_base >> (_LOG_BLOCK + _LOG_TAGS)),
+            put.end.eq(plan.base[_LOG_BLOCK:] + plan.extent[_LOG_BLOCK:]),
             put.chunk.eq(Mux(imports, raw.row_bytes, plan.chunk) >> _LOG_BLOCK),
             put.row.eq(Mux(imports, raw.row_bytes, plan.row_bytes) >> _LOG_UNIT),
             put.stride.eq(plan.stride >> _LOG_UNIT),

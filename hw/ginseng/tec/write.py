@@ -271,10 +271,9 @@ class WritePath(wiring.Component):
             sink.tag.eq(self.lane.tag),
             sink.tag_valid.eq(self.lane.tag_valid & ~tag_of_open),
             sink.burst.beat.eq(now.beat),
-            sink.burst.tag.eq(now.tag_base[_LOG_TAG:] + now.index),
             sink.burst.measured.eq(exported),
         ]
-        for name in ("beats", "first", "end", "last", "final"):
+        for name in ("beats", "first", "end", "last", "joins", "final"):
             m.d.comb += sink.burst[name].eq(now[name])
         m.d.comb += [
             tag_of_open.eq(importing.active & importing.sealed & ~second),

@@ -10,7 +10,7 @@ from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
 from ginseng.isa.config import BusConfig, Memory, SystemConfig, TecConfig
-from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
+from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce, chunk_place, sealed_bytes
 from ginseng.isa.mailbox import Refusal, State
 from ginseng.isa.table import TENSOR_ROW, Domain, Limits, Permission, SlotUse, Source
 from ginseng.tec.control import ControlOp
@@ -143,7 +143,6 @@ class Pair:
             "chunk": chunk,
             "length": min(16 * rng.randint(1, 24), chunk * 9),
             "base": BASE + 128 * rng.randrange(WINDOW // 128),
-            "tag_base": BASE + 128 * rng.randrange(WINDOW // 128),
             "version": rng.choice([0, 1, rng.getrandbits(48)]) if versioned else 0,
         }
         if rng.random() < 0.3:
@@ -179,13 +178,9 @@ class Pair:
         handle = rng.choice([*sorted(self.due)[:1] * 30, *self.due, *range(9), 65535])
         fields = self.rows.get(handle)
         plain = fields is None or fields["source"] == PLAIN
-        source, tags = (BASE + 128 * rng.randrange(WINDOW // 128) for _ in range(2))
-        if plain and rng.random() < 0.9:
-            tags = 0
+        source = BASE + 128 * rng.randrange(WINDOW // 128)
         if rng.random() < 0.1:
-            source, tags = rng.choice(
-                [(source + 16, tags), (source, tags + 16), (BASE - 128, tags), (1 << 39, tags)]
-            )
+            source = rng.choice([source + 16, BASE - 128, 1 << 39])
         said = {}
 
         def importer(port):
@@ -198,14 +193,14 @@ class Pair:
             )
 
         def golden():
-            refusal = self.tec.check_import(handle, source, tags)
+            refusal = self.tec.check_import(handle, source)
             if refusal is not Refusal.NONE:
                 return refusal
             if plain:
                 self.tec.import_plain(handle, source)
             else:
-                self.offer(fields, handle, fields["version"], source, tags)
-                self.tec.import_sealed(handle, source, tags)
+                self.offer(fields, handle, fields["version"], source)
+                self.tec.import_sealed(handle, source)
             return Refusal.NONE
 
         answer = self.both(
@@ -213,7 +208,7 @@ class Pair:
             golden,
             imports=importer,
             handle=handle,
-            row=TENSOR_ROW.pack(base=source, tag_base=tags),
+            row=TENSOR_ROW.pack(base=source),
         )
         if answer is not Refusal.NONE:
             return
@@ -222,7 +217,6 @@ class Pair:
         assert said["sealed"] == (not plain)
         assert said["source"] == source - BASE
         if not plain:
-            assert said["source_tags"] == tags - BASE
             assert said["slot"] == fields["slot"]
             assert entry["version"] == fields["version"]
         self.open(handle, entry | {"version": said["epoch"]})
@@ -267,8 +261,7 @@ class Pair:
             for name in ("domain", "permissions", "measured", "length", "chunk"):
                 assert entry[name] == fields[name]
             assert entry["base"] == fields["base"] - BASE
-            assert entry["tag_base"] == fields["tag_base"] - BASE
-            assert entry["chunks"] == chunk_count(fields["length"], fields["chunk"])
+            assert entry["extent"] == sealed_bytes(fields["length"], fields["chunk"])
             assert entry["placed"]
             imported = fields["measured"] and fields["domain"] != Domain.EXPORT
             assert entry["slot"] == (0 if imported else fields["slot"])
@@ -285,9 +278,10 @@ class Pair:
             return
         handle = rng.choice(handles)
         entry = self.gates.lookup(handle)
-        left = [n for n in range(entry["chunks"]) if (handle, n) not in self.written]
+        chunks = chunk_count(entry["length"], entry["chunk"])
+        left = [n for n in range(chunks) if (handle, n) not in self.written]
         again = rng.random() < 0.02 or not left
-        index = rng.randrange(entry["chunks"]) if again else rng.choice(left)
+        index = rng.randrange(chunks) if again else rng.choice(left)
         bit = entry["first_bit"] + index
         assert self.gates.readable(bit) == ((handle, index) in self.written)
         first = index * entry["chunk"]
@@ -318,7 +312,7 @@ class Pair:
 
     # Sealed tensors
 
-    def offer(self, fields, handle, version, source, tags):
+    def offer(self, fields, handle, version, source):
         for index in range(chunk_count(fields["length"], fields["chunk"])):
             first = index * fields["chunk"]
             nbytes = min(first + fields["chunk"], fields["length"]) - first
@@ -326,18 +320,18 @@ class Pair:
             sealed = AESGCM(self.keys[fields["slot"]]).encrypt(
                 nonce, self.rng.randbytes(nbytes), None
             )
-            self.dram.write(source + first, sealed[:-TAG_BYTES])
-            self.dram.write(tags + TAG_BYTES * index, sealed[-TAG_BYTES:])
+            self.dram.write(source + chunk_place(index, fields["chunk"]), sealed)
 
     def open(self, handle, entry, indices=None):
         """What the golden TEC wrote opens under what the gates say of it, and nothing else."""
-        for index in range(entry["chunks"]) if indices is None else indices:
+        chunks = chunk_count(entry["length"], entry["chunk"])
+        for index in range(chunks) if indices is None else indices:
             first = index * entry["chunk"]
             nbytes = min(first + entry["chunk"], entry["length"]) - first
-            data = bytes(self.dram.read(BASE + entry["base"] + first, nbytes))
-            tag = bytes(self.dram.read(BASE + entry["tag_base"] + TAG_BYTES * index, TAG_BYTES))
+            at = BASE + entry["base"] + chunk_place(index, entry["chunk"])
+            sealed = bytes(self.dram.read(at, nbytes + TAG_BYTES))
             nonce = chunk_nonce(entry["domain"], handle, entry["version"], index)
-            AESGCM(self.keys[entry["slot"]]).decrypt(nonce, data + tag, None)
+            AESGCM(self.keys[entry["slot"]]).decrypt(nonce, sealed, None)
 
     @property
     def complete(self):
@@ -415,7 +409,7 @@ class Scene:
         assert self.command(ControlOp.BEGIN, row=b"k" * 16) is Refusal.NONE
         assert self.command(ControlOp.SLOT, slot=1, use=2) is Refusal.NONE
         for handle, fields in enumerate(self.ROWS):
-            place = {"base": BASE + 0x100 * handle, "tag_base": BASE + 0x2000 + 0x80 * handle}
+            place = {"base": BASE + 0x100 * handle}
             row = TENSOR_ROW.pack(chunk=32, length=64, **place, **fields)
             assert self.command(ControlOp.ROW, handle=handle, row=row) is Refusal.NONE
         row = TENSOR_ROW.pack(base=BASE + 0x3000)
@@ -528,7 +522,6 @@ def test_a_wipe_at_any_cycle_of_a_command_leaves_a_session_that_can_begin(scene)
             chunk=16,
             length=64,
             base=BASE + 0x800,
-            tag_base=BASE + 0x900,
         )
         gates.put("command", op=ControlOp.ROW.value, handle=3, row=int.from_bytes(row, "little"))
         gates.model.run(cycle)

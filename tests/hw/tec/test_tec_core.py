@@ -10,7 +10,7 @@ from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec as GoldenTec
 from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig, TecConfig
-from ginseng.isa.formats import chunk_count
+from ginseng.isa.formats import sealed_bytes
 from ginseng.isa.insn import INSN_BYTES
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
@@ -27,7 +27,7 @@ QUIET = MemoryModel(name="quiet", latency=(5, 5))
 ROUGH = MemoryModel(name="rough", latency=(0, 90), stall=(0.3, 0.4, 0.5, 0.3, 0.5), seed=3)
 
 
-def row(domain, permissions, base, tags, length, chunk, *, slot=0, measured=0, version=0, plain=0):
+def row(domain, permissions, base, length, chunk, *, slot=0, measured=0, version=0, plain=0):
     return {
         "domain": domain,
         "permissions": permissions,
@@ -37,7 +37,6 @@ def row(domain, permissions, base, tags, length, chunk, *, slot=0, measured=0, v
         "chunk": chunk,
         "base": base,
         "length": length,
-        "tag_base": tags,
         "version": version,
     }
 
@@ -76,8 +75,8 @@ class Pair:
         length = 16 * int(self.rng.integers(40, 400))
         chunk = 16 * int(self.rng.choice([1, 2, 5, 8, 14, 32]))
         length, chunk = self.sizes.get(handle, (length, chunk))
-        base, tags = self.place(length), self.place(16 * chunk_count(length, chunk))
-        self.rows[handle] = row(domain, permissions, base, tags, length, chunk, **fields)
+        base = self.place(sealed_bytes(length, chunk))
+        self.rows[handle] = row(domain, permissions, base, length, chunk, **fields)
         word = TENSOR_ROW.pack(**self.rows[handle])
         assert self.both("load_row", handle, word) is Refusal.NONE
         return length
@@ -97,7 +96,7 @@ class Pair:
         self.add(5, Domain.EXPORT, write, slot=2, measured=1)
         for handle, nbytes in lengths.items():
             source = self.place(nbytes)
-            assert self.both("check_import", handle, source, 0) is Refusal.NONE
+            assert self.both("check_import", handle, source) is Refusal.NONE
             self.both("import_plain", handle, source)
         assert self.both("lock", 0) is Refusal.NONE
         assert self.both("check_run") is Refusal.RUN_KEY

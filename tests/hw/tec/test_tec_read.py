@@ -19,7 +19,7 @@ from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig, Memory, SystemConfig
-from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
+from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce, chunk_place, sealed_bytes
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.isa.transfer import Client
@@ -69,12 +69,12 @@ class Tensor:
 
     def entry(self):
         row = self.row
-        same = ("domain", "permissions", "measured", "base", "tag_base", "length", "chunk")
+        same = ("domain", "permissions", "measured", "base", "length", "chunk")
         return {name: row[name] for name in same} | {
             "valid": 1,
             "placed": row.get("placed", 1),
             "slot": 0 if self.imported else row["slot"],
-            "chunks": self.chunks,
+            "extent": sealed_bytes(row["length"], row["chunk"]),
             "version": self.version,
             "first_bit": self.first_bit,
         }
@@ -102,10 +102,8 @@ class Scene:
             row["chunk"] = rng.choice([c for c in chunks if c <= limit])
             row["length"] = 16 * rng.randrange(max(limit, shortest) // 16 + 1, longest // 16)
             row["base"] = at
-            at += -(-row["length"] // 128) * 128
-            row["tag_base"] = at
+            at += -(-sealed_bytes(row["length"], row["chunk"]) // 128) * 128
             tensor = Tensor(handle, row, first_bit=bit)
-            at += -(-tensor.chunks * TAG_BYTES // 128) * 128
             if row["permissions"] & W:
                 bit += tensor.chunks
             self.tensors[name] = tensor
@@ -147,8 +145,7 @@ class Scene:
             size = min(row["chunk"], row["length"] - first)
             nonce = chunk_nonce(row["domain"], tensor.handle, tensor.version, index)
             sealed = AESGCM(KEYS[row["slot"]]).encrypt(nonce, rng.randbytes(size), None)
-            self.dram.write(row["base"] + first, sealed[:size])
-            self.dram.write(row["tag_base"] + TAG_BYTES * index, sealed[size:])
+            self.dram.write(row["base"] + chunk_place(index, row["chunk"]), sealed)
 
     def draw(self, client, rng, *, longest=900, allowed=None):
         """Draw a legal read of ``client``."""
@@ -523,7 +520,8 @@ def test_plans_say_where_the_rows_are():
         one = transfer.rows == 1 or transfer.stride == transfer.row_elements
         stride = 0 if one else transfer.stride * unit
         rows = 1 if one else transfer.rows
-        assert plan["position"] == position
+        index = position // chunk
+        assert plan["position"] == chunk_place(index, chunk) + position % chunk
         assert (plan["index"], plan["within"]) == divmod(position, chunk)
         assert (plan["stride_index"], plan["stride_within"]) == divmod(stride, chunk)
         assert (plan["rows"], plan["stride"]) == (rows, stride)
@@ -531,7 +529,7 @@ def test_plans_say_where_the_rows_are():
         assert plan["merge"] == (transfer.stride >= transfer.row_elements)
         assert plan["tracked"] == (tensor.row["domain"] == Domain.SCRATCH)
         entry = tensor.entry()
-        for name in ("slot", "base", "tag_base", "length", "chunk", "chunks"):
+        for name in ("slot", "base", "extent", "chunk"):
             assert plan[name] == entry[name]
         nonce = chunk_nonce(tensor.row["domain"], tensor.handle, tensor.version, 0)
         assert plan["prefix"] == int.from_bytes(nonce, "big") >> 32
@@ -604,48 +602,26 @@ def test_a_chunk_is_fetched_whole_and_once_unless_rows_overlap(rows, columns, st
     result = bench.run({Client.INP: [transfer]})
     assert not result["fault"]
     bench.check({Client.INP: [transfer]})
-    data = [b for b in bench.bursts if b[0] < row["tag_base"]]
-    spans = [(row["base"] + 144 * n, min(144, row["length"] - 144 * n)) for n in visits]
-    assert data == [burst for at, size in spans for burst in cut(at, size, bench.bus)]
+    spans = [(row["base"] + 160 * n, min(144, row["length"] - 144 * n) + 16) for n in visits]
+    assert bench.bursts == [burst for at, size in spans for burst in cut(at, size, bench.bus)]
     assert sum(beats for _, _, beats in bench.asked) == sum(beats for _, beats in bench.bursts)
 
 
-def test_tags_come_in_groups_and_stay_for_the_next_descriptor():
-    scene = Scene(config_of(), 4, chunks=(16,), longest=700)
-    row = scene.tensors["input"].row
+@pytest.mark.parametrize("bus", [BusProtocol.AXI3, BusProtocol.AXI4])
+def test_a_tag_has_a_burst_of_its_own_only_behind_a_page_or_a_full_burst(bus):
+    scene = Scene(config_of(bus), 4, chunks=(0x400 - 16, 0x80), longest=6000, shortest=5000)
+    tensor = scene.tensors["weights"]
+    row, unit = tensor.row, scene.config.core.element_bytes(Memory.WGT)
     bench = Bench(scene, latency=5)
-    base = 4 << OFFSET_BITS
-    reads = [Transfer(Memory.INP, base | at, 1, 3, 3) for at in (0, 3, 6, 9, 2)]
-    result = bench.run({Client.INP: reads})
+    reads = [Transfer(Memory.WGT, tensor.handle << OFFSET_BITS, 1, 4096 // unit, 4096 // unit)]
+    result = bench.run({Client.WGT: reads})
     assert not result["fault"]
-    bench.check({Client.INP: reads})
-    tags = [b for b in bench.bursts if b[0] >= row["tag_base"]]
-    # Chunks 0 to 7, 8 to 15, and 2 to 7 again.
-    assert tags == [(row["tag_base"] + 16 * at, beats) for at, beats in ((0, 16), (8, 16), (2, 12))]
-
-
-@pytest.mark.sec("TEC.WRITTEN_BITMAP")
-def test_a_tag_counts_only_if_its_chunk_was_readable_when_it_was_asked_for():
-    scene = Scene(config_of(), 6, chunks=(64,), longest=2000)
-    tensor = scene.tensors["scratch"]
-    bench = Bench(scene, latency=5)
-    bench.readable = {tensor.first_bit + n for n in (0, 1, 4)}
-    base = tensor.handle << OFFSET_BITS
-    reads = [Transfer(Memory.INP, base, 1, 8, 8)]
-    late = [*reads, Transfer(Memory.INP, base | 8, 1, 4, 4)]
-
-    async def write_third(ctx):
-        while bench.done[Client.INP] < 1:
-            await ctx.tick()
-        bench.readable.add(tensor.first_bit + 2)
-
-    bench.extra = [write_third]
-    bench.hold = {1: lambda: tensor.first_bit + 2 in bench.readable}
-    result = bench.run({Client.INP: late})
-    assert not result["fault"]
-    at = tensor.row["tag_base"]
-    assert [b for b in bench.bursts if b[0] >= at] == [(at, 4), (at + 32, 2)]
-    bench.check({Client.INP: late})
+    bench.check({Client.WGT: reads})
+    spans = []
+    for index in range(-(-4096 // row["chunk"])):
+        size = min(row["chunk"], row["length"] - index * row["chunk"])
+        spans.append((row["base"] + chunk_place(index, row["chunk"]), size + TAG_BYTES))
+    assert bench.bursts == [burst for at, size in spans for burst in cut(at, size, bench.bus)]
 
 
 @pytest.mark.sec("TEC.WRITTEN_BITMAP")
@@ -658,8 +634,7 @@ def test_a_chunk_that_was_not_written_is_a_fault_before_its_address():
     result = bench.run({Client.INP: [Transfer(Memory.INP, base | 2, 1, 8, 8)]})
     assert result["causes"] == (PlanFault.NONE, ReadFault.UNWRITTEN)
     assert bench.done[Client.INP] == 0
-    row = tensor.row
-    assert all(a < row["base"] + 64 or a >= row["tag_base"] for a, _ in bench.bursts)
+    assert all(a < tensor.row["base"] + 64 + TAG_BYTES for a, _ in bench.bursts)
     assert result["idle"]
 
 
@@ -683,7 +658,7 @@ def test_a_flipped_bit_is_a_fault_and_nothing_completes_after_it(client, where):
     base = tensor.handle << OFFSET_BITS
     # One chunk each; the third one does not verify, not even for the client who takes its data.
     reads = [Transfer(memory, base | n * count, 1, count, count) for n in range(6)]
-    at = tensor.row["base"] + 2 * 256 + 9 if where == "data" else tensor.row["tag_base"] + 2 * 16
+    at = tensor.row["base"] + chunk_place(2, 256) + (9 if where == "data" else 256)
     bench.memory[at] ^= 4
     result = bench.run({client: reads})
     assert result["causes"] == (PlanFault.NONE, ReadFault.TAG)

@@ -119,7 +119,6 @@ def test_every_kind_of_row_is_taken_or_refused_as_by_the_golden_table():
                 version=version,
                 chunk=64,
                 length=256,
-                tag_base=0x1000,
             )
             table = TensorTable(PYNQ, 64, 1 << 16)
             ctx.set(dut.row.as_value(), number(word))
@@ -141,19 +140,14 @@ def test_the_numbers_of_a_row_are_checked_to_the_byte():
         *((0, {"length": n}) for n in (0, 8, 264, (1 << 40) - 16, window + 16, 1 << 29)),
         *((0, {"chunk": n}) for n in (0, 8, 72, (1 << 20) - 16, (1 << 20) - 1)),
         *((0, {"base": n}) for n in (64, window, window - 128, window - 256, (1 << 40) - 128)),
-        *((0, {"tag_base": n}) for n in (0x1010, window, window - 128, 1 << 39)),
-        *((0, {"tag_base": window - n, "chunk": 16}) for n in (128, 256)),
+        *((0, {"base": window - n, "chunk": 16, "length": 128}) for n in (128, 256)),
         *((0, {"length": (1 << 40) - 16, "chunk": n}) for n in (16, 256, 272, 1024)),
         *((0, {"length": n << 36, "chunk": 16 * n}) for n in (1, 9, 15)),
         *((0, {"length": (n << 36) + 16, "chunk": 16 * n}) for n in (1, 9, 15)),
-        *((0, {"tag_base": n}) for n in (0, 0x80, 0x100)),
-        (0, {"base": 0x1000, "tag_base": 0xF80, "length": 576}),
-        (0, {"base": 0x1000, "tag_base": 0xF80, "length": 528}),
         (0, {"length": window, "chunk": 4096}),
-        (0, {"length": window // 2, "tag_base": window // 2, "chunk": 16}),
-        (0, {"length": window // 2, "tag_base": window // 2, "chunk": 4096}),
-        (0, {"length": 1 << 20, "tag_base": 1 << 21, "chunk": 16}),
-        (0, {"length": (1 << 20) + 16, "tag_base": 1 << 21, "chunk": 16}),
+        *((0, {"length": window // 2 + n, "chunk": 16}) for n in (0, 16)),
+        *((0, {"length": window - n, "chunk": 4096}) for n in (1 << 19, (window >> 8) - 1024)),
+        *((0, {"length": (1 << 20) + n, "chunk": 16}) for n in (0, 16)),
         *((0, ENTRY | {"chunk": n, "length": 2048}) for n in (512, 528)),
     ]
 
@@ -161,11 +155,11 @@ def test_the_numbers_of_a_row_are_checked_to_the_byte():
         seen = set()
         for handle, fields in edges:
             tables.golden.clear()
-            word = TENSOR_ROW.pack(**SCRATCH | {"tag_base": 0x1000} | fields)
+            word = TENSOR_ROW.pack(**SCRATCH | fields)
             expected = tables.golden.load(handle, word, USES)
             assert await tables.load(handle, word, check=1) is expected, (handle, fields)
             seen.add(expected)
-        assert len(seen) == 9
+        assert len(seen) == 8
 
     simulate(PYNQ, process)
 
@@ -188,7 +182,6 @@ def test_rows_that_meet_by_a_granule_are_refused_and_others_not():
                         "chunk": chunk,
                         "length": min(16 * rng.choice([1, 8, 63, 64, 65, 300]), 40 * chunk),
                         "base": base + 128 * rng.randrange(-1, 162),
-                        "tag_base": base + 128 * rng.randrange(-1, 162),
                     }
                 )
                 counts[await tables.both(handle, word)] += 1
@@ -205,7 +198,7 @@ def test_a_reset_zeroizes_every_entry_within_one_cycle_each():
     async def process(tables):
         ctx, dut = tables.ctx, tables.dut
         for handle, kind in enumerate((SCRATCH, ENTRY, WEIGHTS)):
-            place = {"base": 0x9000 + 0x400 * handle, "tag_base": 0xD000 + 0x80 * handle}
+            place = {"base": 0x9000 + 0x400 * handle}
             assert await tables.load(handle, TENSOR_ROW.pack(**kind | place)) is Refusal.NONE
 
         def held():

@@ -19,7 +19,7 @@ from ginseng.golden.tec import Tec
 from ginseng.golden.tec.lane import Sealer
 from ginseng.isa.config import BusConfig, BusProtocol, CoreConfig, Memory, SystemConfig
 from ginseng.isa.errors import ConfigError
-from ginseng.isa.formats import TAG_BYTES, chunk_nonce
+from ginseng.isa.formats import TAG_BYTES, chunk_nonce, chunk_place, sealed_bytes
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.tec.importer import Importer
@@ -32,7 +32,7 @@ STATIC, SESSION = 1, 2
 KEYS = {slot: random.Random(slot).randbytes(16) for slot in (0, STATIC, SESSION)}
 RUN, EPOCH, SEALED_VERSION = 5, 3, 77
 #: Where owners put what is imported.
-SOURCE, SOURCE_TAGS = 0x18000, 0x1F000
+SOURCE = 0x18000
 NARROW = BusConfig(window_bytes=WINDOW)
 BUSES = [NARROW, BusConfig(protocol=BusProtocol.AXI4, data_bits=512, window_bytes=WINDOW)]
 
@@ -49,9 +49,10 @@ class Tensor:
     measured: int = 0
     first_bit: int = 0
 
-    @property
-    def tag_base(self):
-        return 0x100 + 0x800 * self.handle
+    def place(self, position):
+        """Where a byte of it stands, from its base."""
+        index = position // self.chunk
+        return chunk_place(index, self.chunk) + position % self.chunk
 
     @property
     def slot(self):
@@ -84,7 +85,6 @@ class Tensor:
             chunk=self.chunk,
             base=self.base,
             length=self.length,
-            tag_base=self.tag_base,
         )
 
     def plan(self, transfer, unit, offset_bits):
@@ -93,7 +93,7 @@ class Tensor:
         stride = transfer.stride * unit
         return self.whole(self.prefix) | {
             "tracked": 1,
-            "position": offset,
+            "position": self.place(offset),
             "index": offset // self.chunk,
             "within": offset % self.chunk,
             "row_bytes": transfer.row_elements * unit,
@@ -110,10 +110,8 @@ class Tensor:
             "slot": self.slot,
             "prefix": prefix,
             "base": self.base,
-            "tag_base": self.tag_base,
-            "length": self.length,
+            "extent": sealed_bytes(self.length, self.chunk),
             "chunk": self.chunk,
-            "chunks": self.chunks,
             "first_bit": self.first_bit,
             "measured": self.measured,
             "row_bytes": self.length,
@@ -148,7 +146,7 @@ def golden_run(config, dram):
     seal_source(dram)
     assert tec.load_key(STATIC, KEYS[STATIC]) is Refusal.NONE
     assert tec.load_key(SESSION, KEYS[SESSION]) is Refusal.NONE
-    tec.import_sealed(WEIGHTS.handle, SOURCE, SOURCE_TAGS)
+    tec.import_sealed(WEIGHTS.handle, SOURCE)
     tec.start_run(RUN)
     return tec
 
@@ -160,8 +158,8 @@ def seal_source(dram):
         begin, end = index * WEIGHTS.chunk, min((index + 1) * WEIGHTS.chunk, WEIGHTS.length)
         nonce = chunk_nonce(WEIGHTS.domain, WEIGHTS.handle, SEALED_VERSION, index)
         sealer = Sealer(KEYS[STATIC], nonce)
-        dram.write(SOURCE + begin, sealer.update(plaintext[begin:end]))
-        dram.write(SOURCE_TAGS + TAG_BYTES * index, sealer.finish())
+        sealed = sealer.update(plaintext[begin:end]) + sealer.finish()
+        dram.write(SOURCE + chunk_place(index, WEIGHTS.chunk), sealed)
 
 
 class Bench:
@@ -346,7 +344,7 @@ class Bench:
         async def watch(ctx):
             port = self.importer.i
             version = tensor.domain << 60 | tensor.handle << 48
-            opening = {"slot": STATIC, "version": SEALED_VERSION, "tags": SOURCE_TAGS}
+            opening = {"slot": STATIC, "version": SEALED_VERSION}
             ctx.set(
                 port.payload, {"sealed": sealed, "source": SOURCE} | (opening if sealed else {})
             )
@@ -459,13 +457,15 @@ def mixed_stores(rng):
 
 
 def bytes_of(memory, tensor, transfer):
-    """The rows of a store, as they stand in memory."""
+    """The rows of a store, as they stand in memory, with the tags inside of them."""
     offset = (transfer.dram_base & (1 << 26) - 1) * 16
+    rows = (offset + r * transfer.stride * 16 for r in range(transfer.rows))
     spans = [
-        (tensor.base + offset + r * transfer.stride * 16, transfer.row_elements * 16)
-        for r in range(transfer.rows)
+        (tensor.base + tensor.place(at), tensor.base + tensor.place(last) + 1)
+        for at in rows
+        for last in [at + transfer.row_elements * 16 - 1]
     ]
-    return b"".join(bytes(memory[at : at + n]) for at, n in spans)
+    return b"".join(bytes(memory[at:end]) for at, end in spans)
 
 
 @pytest.mark.parametrize("bus", BUSES, ids=["64", "512"])
@@ -519,7 +519,7 @@ def test_imports_are_measured_and_sealed_in_place_as_the_golden_tec_does(bus, se
         seal_source(bench.dram)
         assert bench.golden.load_key(STATIC, KEYS[STATIC]) is Refusal.NONE
         bench.memory[:] = bench.dram.bytes.tobytes()
-        measured = bench.golden.import_sealed(WEIGHTS.handle, SOURCE, SOURCE_TAGS)
+        measured = bench.golden.import_sealed(WEIGHTS.handle, SOURCE)
         assert bench.place(WEIGHTS, 2, sealed=True)
     else:
         measured = bench.golden.import_plain(0, SOURCE)
@@ -534,7 +534,8 @@ def test_a_source_that_does_not_open_is_a_fault(where):
     bench = Bench(imports=True)
     seal_source(bench.dram)
     bench.memory[:] = bench.dram.bytes.tobytes()
-    at = {"first": SOURCE, "last": SOURCE + WEIGHTS.length - 1, "tag": SOURCE_TAGS + 31}[where]
+    end = SOURCE + sealed_bytes(WEIGHTS.length, WEIGHTS.chunk)
+    at = {"first": SOURCE, "last": end - TAG_BYTES - 1, "tag": end - 1}[where]
     bench.memory[at] ^= 0x20
     assert not bench.place(WEIGHTS, 2, sealed=True)
 
@@ -616,7 +617,7 @@ def test_no_block_is_sealed_with_a_key_that_may_not():
 
 
 @pytest.mark.parametrize("response", [Response.SLVERR, Response.DECERR, Response.EXOKAY])
-@pytest.mark.parametrize("at", [SCRATCH.base + 0x48, SCRATCH.tag_base + 8])
+@pytest.mark.parametrize("at", [SCRATCH.base + 0x48, SCRATCH.base + SCRATCH.chunk + 8])
 def test_a_wrong_response_to_data_or_tag_is_a_fault_that_completes_nothing(response, at):
     bench = Bench(stall=0.2)
     bench.axi.failing = {at: response}
