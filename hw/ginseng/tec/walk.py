@@ -357,6 +357,9 @@ class Walker(wiring.Component):
                             m.next = "Order-Tag"
                         with m.Elif(last):
                             m.next = "Close-Chunk"
+                        with m.Elif(ends):
+                            # Tags come in the order of the lane's: nobody else's may come before.
+                            m.next = "Add-Blocks"
 
             with m.State("Order-Tag"):
                 m.d.comb += [

@@ -662,10 +662,12 @@ def test_a_flipped_bit_is_a_fault_and_nothing_completes_after_it(client, where):
     bench.memory[at] ^= 4
     result = bench.run({client: reads})
     assert result["causes"] == (PlanFault.NONE, ReadFault.TAG)
-    assert bench.done[client] == 2
     if client is Client.FETCH:
-        assert len(bench.beats[client]) == 2 * 256 // 8
+        # What verified may still be on its way to the core; the third chunk never is.
+        assert bench.done[client] in (1, 2)
+        assert 256 // 8 <= len(bench.beats[client]) <= 2 * 256 // 8
     else:
+        assert bench.done[client] == 2
         assert result["verified"] == 2
         assert result["issued"] > 2
     assert len(bench.beats[client]) == result["beats"][client]
@@ -808,7 +810,7 @@ def test_an_import_reads_bytes_as_they_are(protocol, bits):
     async def plans(ctx):
         for at, size in spans:
             plan = {"raw": 1, "base": at, "row_bytes": size, "rows": 1, "chunk": size}
-            ctx.set(path.source.payload, {**plan, "chunks": 1, "length": size})
+            ctx.set(path.source.payload, {**plan, "extent": size})
             ctx.set(path.source.valid, 1)
             await ctx.tick().until(path.source.ready)
             ctx.set(path.source.valid, 0)
