@@ -39,6 +39,6 @@ class SetupCost:
 
 def setup_cost(program: Program) -> SetupCost:
     """Return what it takes to import every program and measured tensor of ``program``."""
-    sizes = [t.length + t.tag_bytes for t in program.tensors if t.is_imported]
+    sizes = [t.sealed_bytes for t in program.tensors if t.is_imported]
     blocks = sum(ceil(size / _HASH_BYTES) for size in sizes)
     return SetupCost(nbytes=sum(sizes), cycles=blocks * _HASH_CYCLES)

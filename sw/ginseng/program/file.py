@@ -21,7 +21,7 @@ from ginseng.program.port import PortSpec
 
 __all__ = ["dumps", "load", "loads", "save"]
 
-_FORMAT: Final = "ginseng-program-2"
+_FORMAT: Final = "ginseng-program-3"
 #: A manifest beyond this is refused unread: nothing legitimate comes near.
 _MANIFEST_LIMIT: Final = 16 << 20
 
@@ -49,8 +49,7 @@ def dumps(program: Program) -> bytes:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for name, content in program.contents.items():
         if isinstance(content, SealedTensor):
-            arrays[f"{name}/ciphertext"] = np.frombuffer(content.ciphertext, np.uint8)
-            arrays[f"{name}/tags"] = np.frombuffer(content.tags, np.uint8)
+            arrays[f"{name}/sealed"] = np.frombuffer(content.data, np.uint8)
         else:
             arrays[f"{name}/plain"] = np.frombuffer(content, np.uint8)
     return bytes(save_tensors(dict(sorted(arrays.items())), {"ginseng": manifest(program)}))
@@ -130,12 +129,9 @@ def _parse(tree: Mapping[str, Any], arrays: Mapping[str, bytes]) -> Program:
     contents: dict[str, bytes | SealedTensor] = {}
     for key, data in arrays.items():
         name, _, kind = key.rpartition("/")
-        if kind == "plain" and f"{name}/ciphertext" not in arrays:
-            contents[name] = data
-        elif kind == "ciphertext" and f"{name}/tags" in arrays:
-            contents[name] = SealedTensor(data, arrays[f"{name}/tags"])
-        elif kind != "tags" or f"{name}/ciphertext" not in arrays:
-            raise ProgramError(f"array {key} has no meaning, or lacks its other half")
+        if kind not in ("plain", "sealed") or name in contents:
+            raise ProgramError(f"array {key} has no meaning, or is there twice")
+        contents[name] = data if kind == "plain" else SealedTensor(data)
     config = SystemConfig.from_canonical(tree["config"].encode())
     if tree["config_digest"] != config.digest.hex():
         raise ProgramError("its config_digest is not that of its configuration")

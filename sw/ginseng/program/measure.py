@@ -8,14 +8,13 @@ from ginseng.isa.formats import (
     COMMITMENT_BYTES,
     PCR_BYTES,
     PCR_COUNT,
-    TAG_BYTES,
     Pcr,
     event_header,
 )
 from ginseng.isa.mailbox import EventType
 from ginseng.isa.table import KEY_SLOTS, Domain, Source
 from ginseng.program.errors import ProgramError
-from ginseng.program.model import Program, SealedTensor, TensorSpec
+from ginseng.program.model import Program, SealedTensor
 
 __all__ = ["Measurements", "extend", "measure"]
 
@@ -106,15 +105,5 @@ def measure(
     for tensor in program.tensors:
         content = program.contents.get(tensor.name)
         if tensor.is_imported and isinstance(content, SealedTensor):
-            stream = _interleave(tensor, content)
-            event(Pcr.WEIGHTS, EventType.SEALED_IMPORT, tensor.handle, stream)
+            event(Pcr.WEIGHTS, EventType.SEALED_IMPORT, tensor.handle, content.data)
     return Measurements(locked, tuple(pcrs))
-
-
-def _interleave(tensor: TensorSpec, sealed: SealedTensor) -> bytes:
-    """Return (ciphertext ‖ tag) of each chunk, in chunk order."""
-    return b"".join(
-        sealed.ciphertext[n * tensor.chunk :][: tensor.chunk]
-        + sealed.tags[n * TAG_BYTES :][:TAG_BYTES]
-        for n in range(tensor.chunks)
-    )

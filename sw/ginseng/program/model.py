@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ginseng.isa.config import SystemConfig
 from ginseng.isa.errors import EncodingError
-from ginseng.isa.formats import TAG_BYTES, chunk_count
+from ginseng.isa.formats import chunk_count, sealed_bytes
 from ginseng.isa.table import (
     GRANULE,
     KEY_SLOTS,
@@ -81,17 +81,17 @@ class TensorSpec:
         return chunk_count(self.length, self.chunk)
 
     @property
-    def tag_bytes(self) -> int:
-        """Bytes of its tags."""
-        return TAG_BYTES * self.chunks
+    def sealed_bytes(self) -> int:
+        """Bytes that it takes in DRAM, its tags included."""
+        return sealed_bytes(self.length, self.chunk)
 
     @property
     def is_imported(self) -> bool:
         """Whether IMPORT re-seals it under the session's memory key: measured, or a program."""
         return self.domain is Domain.PROGRAM or (self.domain is Domain.WEIGHTS and self.measured)
 
-    def row(self, *, base: int = 0, tag_base: int = 0) -> bytes:
-        """Return the row as the mailbox takes it; with both places zero, as PCR2 hashes it."""
+    def row(self, *, base: int = 0) -> bytes:
+        """Return the row as the mailbox takes it; at place zero, as PCR2 hashes it."""
         return TENSOR_ROW.pack(
             domain=int(self.domain),
             permissions=int(self.permissions),
@@ -101,7 +101,6 @@ class TensorSpec:
             chunk=self.chunk,
             base=base,
             length=self.length,
-            tag_base=tag_base,
             version=self.version,
         )
 
@@ -146,10 +145,9 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class SealedTensor:
-    """A tensor in the TEC's DRAM format."""
+    """A tensor as it stands in DRAM: chunks of ciphertext, each followed by its tag (§4)."""
 
-    ciphertext: bytes
-    tags: bytes
+    data: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,15 +229,13 @@ class Program:
                     "for each of them"
                 )
             content = self.contents.get(tensor.name)
-            size = len(content.ciphertext if isinstance(content, SealedTensor) else content or b"")
-            if held and size != tensor.length:
-                raise ProgramError(
-                    f"Tensor {tensor.name} has {tensor.length} bytes, its contents {size}"
-                )
-            if isinstance(content, SealedTensor) and (
-                tensor.source is not Source.SEALED or len(content.tags) != tensor.tag_bytes
-            ):
-                raise ProgramError(f"Tensor {tensor.name}: its contents do not fit its row")
+            sealed = isinstance(content, SealedTensor)
+            size = len(content.data if isinstance(content, SealedTensor) else content or b"")
+            wanted = tensor.sealed_bytes if sealed else tensor.length
+            if held and size != wanted:
+                raise ProgramError(f"Tensor {tensor.name} has {wanted} bytes, its contents {size}")
+            if sealed and tensor.source is not Source.SEALED:
+                raise ProgramError(f"Tensor {tensor.name} is plain by its row, its contents sealed")
             if tensor.slot and tensor.slot not in uses:
                 raise ProgramError(f"Tensor {tensor.name} names slot {tensor.slot}, nobody's")
             if tensor.slot and tensor.domain not in _SLOT_DOMAINS[uses[tensor.slot]]:

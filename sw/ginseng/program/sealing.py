@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ginseng.isa.formats import SECRET_BYTES, TAG_BYTES, chunk_nonce, slot_info
+from ginseng.isa.formats import SECRET_BYTES, chunk_nonce, chunk_place, slot_info
 from ginseng.isa.table import Domain, SlotUse, Source
 from ginseng.program.errors import ProgramError
 from ginseng.program.model import Program, SealedTensor, TensorSpec
@@ -48,13 +48,11 @@ def seal_tensor(key: bytes, tensor: TensorSpec, *, version: int, data: bytes) ->
     if len(data) != tensor.length:
         raise ProgramError(f"Tensor {tensor.name} has {tensor.length} bytes, not {len(data)}")
     cipher = AESGCM(key)
-    text, tags = bytearray(), bytearray()
+    sealed = bytearray()
     for index in range(tensor.chunks):
         nonce = chunk_nonce(tensor.domain, tensor.handle, version, index)
-        sealed = cipher.encrypt(nonce, data[index * tensor.chunk :][: tensor.chunk], None)
-        text += sealed[:-TAG_BYTES]
-        tags += sealed[-TAG_BYTES:]
-    return SealedTensor(bytes(text), bytes(tags))
+        sealed += cipher.encrypt(nonce, data[index * tensor.chunk :][: tensor.chunk], None)
+    return SealedTensor(bytes(sealed))
 
 
 def open_tensor(key: bytes, tensor: TensorSpec, *, version: int, sealed: SealedTensor) -> bytes:
@@ -66,19 +64,18 @@ def open_tensor(key: bytes, tensor: TensorSpec, *, version: int, sealed: SealedT
         If a chunk is not what was sealed under this key, for this tensor, version and place.
 
     """
-    if len(sealed.ciphertext) != tensor.length or len(sealed.tags) != tensor.tag_bytes:
+    if len(sealed.data) != tensor.sealed_bytes:
         raise ProgramError(
-            f"Tensor {tensor.name} is {tensor.length} bytes and {tensor.tag_bytes} bytes of tags, "
-            f"not {len(sealed.ciphertext)} and {len(sealed.tags)}"
+            f"Tensor {tensor.name} takes {tensor.sealed_bytes} bytes with its tags, not "
+            f"{len(sealed.data)}"
         )
     cipher = AESGCM(key)
     text = bytearray()
     for index in range(tensor.chunks):
         nonce = chunk_nonce(tensor.domain, tensor.handle, version, index)
-        chunk = sealed.ciphertext[index * tensor.chunk :][: tensor.chunk]
-        tag = sealed.tags[index * TAG_BYTES :][:TAG_BYTES]
+        chunk = sealed.data[chunk_place(index, tensor.chunk) : chunk_place(index + 1, tensor.chunk)]
         try:
-            text += cipher.decrypt(nonce, chunk + tag, None)
+            text += cipher.decrypt(nonce, chunk, None)
         except InvalidTag:
             raise ProgramError(
                 f"Tensor {tensor.name}: chunk {index} of version {version} does not open; it was "

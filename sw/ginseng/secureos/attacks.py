@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ginseng.driver import SimulatedBoard
-from ginseng.isa.formats import TAG_BYTES
+from ginseng.isa.formats import TAG_BYTES, chunk_place
 from ginseng.isa.table import Domain
 from ginseng.program import TensorSpec, loads
 from ginseng.secureos.errors import (
@@ -153,9 +153,11 @@ def flip_bit(data: NDArray[np.uint8]) -> None:
 
 def _flip(session: LocalSession, domain: Domain) -> None:
     tensor = _tensor(session, domain)
+    # In a chunk, not its tag.
+    middle = tensor.chunks // 2
     with _host(session) as device:
-        base = device.placement[tensor.name].base
-    flip_bit(_region(session, base, tensor.length))
+        base = device.placement[tensor.name] + chunk_place(middle, tensor.chunk)
+    flip_bit(_region(session, base, min(tensor.chunk, tensor.length - middle * tensor.chunk)))
 
 
 def _flip_weights(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:
@@ -193,11 +195,10 @@ def _flip_result(session: LocalSession, samples: Mapping[str, NDArray[np.floatin
 def _splice(session: LocalSession, samples: Mapping[str, NDArray[np.floating]]) -> None:
     """Swap two chunks of a tensor, their tags with them."""
     tensor = _tensor(session, Domain.WEIGHTS, Domain.PROGRAM, Domain.IMPORT, chunks=2)
+    size = tensor.chunk + TAG_BYTES
     with _host(session) as device:
-        place = device.placement[tensor.name]
-    for base, size in ((place.base, tensor.chunk), (place.tag_base, TAG_BYTES)):
-        pair = _region(session, base, 2 * size)
-        pair[:] = np.roll(pair, size)
+        pair = _region(session, device.placement[tensor.name], 2 * size)
+    pair[:] = np.roll(pair, size)
     session.run(samples)
 
 

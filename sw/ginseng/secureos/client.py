@@ -231,9 +231,7 @@ class DataOwner(Owner):
         values = []
         for _, tensor in self._inputs:
             sealed = seal_tensor(self._key(tensor), tensor, version=number, data=texts[tensor.name])
-            values.append(
-                SealedValue(tensor=tensor.name, ciphertext=sealed.ciphertext, tags=sealed.tags)
-            )
+            values.append(SealedValue(tensor=tensor.name, sealed=sealed.data))
         return SealedInputs(run=number, values=tuple(values))
 
     def open(self, results: SealedResults, *, run: int) -> dict[str, NDArray[Any]]:
@@ -263,7 +261,7 @@ class DataOwner(Owner):
             value = offered.get(tensor.name)
             if value is None:
                 raise ResultError(f"Output {port.name} of run {run} is missing")
-            sealed = SealedTensor(value.ciphertext, value.tags)
+            sealed = SealedTensor(value.sealed)
             try:
                 data = open_tensor(self._key(tensor), tensor, version=run, sealed=sealed)
             except ProgramError as error:

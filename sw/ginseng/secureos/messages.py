@@ -128,11 +128,10 @@ class SealedValue:
     """One tensor in the TEC's DRAM format."""
 
     tensor: str
-    ciphertext: bytes
-    tags: bytes
+    sealed: bytes
 
     def __repr__(self) -> str:
-        return f"SealedValue({self.tensor!r}, {len(self.ciphertext)} bytes)"
+        return f"SealedValue({self.tensor!r}, {len(self.sealed)} bytes)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,34 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from ginseng.driver.board import Board, Buffer
-from ginseng.isa.table import BASE_ALIGNMENT
 from ginseng.program import Program, SealedTensor, TensorSpec
 from ginseng.secureos.errors import MessageError
 
-__all__ = ["Place", "Placement"]
-
-
-def _tags_at(nbytes: int) -> int:
-    """Offset of the tags behind ``nbytes`` of data."""
-    return -(-nbytes // BASE_ALIGNMENT) * BASE_ALIGNMENT
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one tensor stands: device addresses of its data and its tags, in bytes."""
-
-    base: int
-    tag_base: int
+__all__ = ["Placement"]
 
 
 class Placement:
-    """One DRAM buffer for each tensor of a program, its tags behind it.
+    """One DRAM buffer for each tensor of a program.
 
     Parameters
     ----------
@@ -51,57 +36,51 @@ class Placement:
         self._buffers: dict[str, Buffer] = {}
         try:
             for tensor in program.tensors:
-                nbytes = _tags_at(tensor.length) + tensor.tag_bytes
-                self._buffers[tensor.name] = board.allocate(nbytes)
+                self._buffers[tensor.name] = board.allocate(tensor.sealed_bytes)
         except BaseException:
             self.free()
             raise
 
-    def __getitem__(self, name: str) -> Place:
-        base = self._buffers[name].address
-        return Place(base, base + _tags_at(self._tensors[name].length))
+    def __getitem__(self, name: str) -> int:
+        """Return the device address of a tensor."""
+        return self._buffers[name].address
 
     def row(self, tensor: TensorSpec) -> bytes:
         """Return the tensor's row of the table, with its place."""
-        place = self[tensor.name]
-        return tensor.row(base=place.base, tag_base=place.tag_base)
+        return tensor.row(base=self[tensor.name])
 
     def put(self, name: str, sealed: SealedTensor) -> None:
-        """Write a tensor's ciphertext and tags.
+        """Write a sealed tensor.
 
         Raises
         ------
         MessageError
-            If they have another size.
+            If it has another size.
 
         """
-        tensor = self._tensors[name]
-        if (len(sealed.ciphertext), len(sealed.tags)) != (tensor.length, tensor.tag_bytes):
+        wanted = self._tensors[name].sealed_bytes
+        if len(sealed.data) != wanted:
             raise MessageError(
-                f"Tensor {name} is {tensor.length} bytes and {tensor.tag_bytes} bytes of tags, "
-                f"not {len(sealed.ciphertext)} and {len(sealed.tags)}"
+                f"Tensor {name} takes {wanted} bytes with its tags, not {len(sealed.data)}"
             )
-        _write(self._buffers[name], sealed.ciphertext, sealed.tags)
+        _write(self._buffers[name], sealed.data)
 
     def get(self, name: str) -> SealedTensor:
-        """Read a tensor's ciphertext and tags."""
-        tensor, view = self._tensors[name], self._buffers[name].view
-        tags = _tags_at(tensor.length)
-        return SealedTensor(
-            view[: tensor.length].tobytes(), view[tags : tags + tensor.tag_bytes].tobytes()
-        )
+        """Read a sealed tensor."""
+        nbytes = self._tensors[name].sealed_bytes
+        return SealedTensor(self._buffers[name].view[:nbytes].tobytes())
 
     @contextmanager
-    def staged(self, content: bytes | SealedTensor) -> Iterator[Place]:
-        """Put what IMPORT shall read beside every tensor, for the time of the command."""
-        data, tags = (
-            (content, b"") if isinstance(content, bytes) else (content.ciphertext, content.tags)
-        )
-        buffer = self._board.allocate(_tags_at(len(data)) + len(tags))
+    def staged(self, content: bytes | SealedTensor) -> Iterator[int]:
+        """Put what IMPORT shall read beside every tensor, for the time of the command.
+
+        Gives its device address.
+        """
+        data = content if isinstance(content, bytes) else content.data
+        buffer = self._board.allocate(len(data))
         try:
-            _write(buffer, data, tags)
-            tag_base = buffer.address + _tags_at(len(data)) if tags else 0
-            yield Place(buffer.address, tag_base)
+            _write(buffer, data)
+            yield buffer.address
         finally:
             self._board.free(buffer)
 
@@ -112,7 +91,5 @@ class Placement:
             self._board.free(buffer)
 
 
-def _write(buffer: Buffer, data: bytes, tags: bytes) -> None:
-    at = _tags_at(len(data))
+def _write(buffer: Buffer, data: bytes) -> None:
     buffer.view[: len(data)] = np.frombuffer(data, np.uint8)
-    buffer.view[at : at + len(tags)] = np.frombuffer(tags, np.uint8)

@@ -124,7 +124,7 @@ class DeviceSession:
         if named != wanted:
             raise MessageError(f"A run takes the inputs {wanted}, not {named}")
         for value in values:
-            self.placement.put(value.tensor, SealedTensor(value.ciphertext, value.tags))
+            self.placement.put(value.tensor, SealedTensor(value.sealed))
 
     def execute(self) -> None:
         """RUN, on whatever DRAM holds."""
@@ -137,9 +137,7 @@ class DeviceSession:
         for tensor in self._program.tensors:
             if tensor.domain is Domain.EXPORT:
                 sealed = self.placement.get(tensor.name)
-                values.append(
-                    SealedValue(tensor=tensor.name, ciphertext=sealed.ciphertext, tags=sealed.tags)
-                )
+                values.append(SealedValue(tensor=tensor.name, sealed=sealed.data))
         return SealedResults(
             run=self.runs,
             values=tuple(values),
@@ -182,7 +180,7 @@ class DeviceSession:
 
     def _import(self, tensor: TensorSpec, content: bytes | SealedTensor) -> None:
         with self.placement.staged(content) as source:
-            self._monitor.import_tensor(tensor.handle, source.base, source.tag_base)
+            self._monitor.import_tensor(tensor.handle, source)
 
 
 def _digest(inputs: Sequence[SealedInputs]) -> bytes:
@@ -191,6 +189,6 @@ def _digest(inputs: Sequence[SealedInputs]) -> bytes:
     for given in inputs:
         state.update(f"run {given.run} of {len(given.values)} values\n".encode())
         for value in given.values:
-            for part in (value.tensor.encode(), value.ciphertext, value.tags):
+            for part in (value.tensor.encode(), value.sealed):
                 state.update(len(part).to_bytes(8, "big") + part)
     return state.digest()

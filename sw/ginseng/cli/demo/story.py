@@ -17,6 +17,7 @@ from ginseng.cli.output import Output
 from ginseng.compiler import CompiledModel, PlainImage, compile_model, lower
 from ginseng.driver import BareDriver, Board, SimulatedBoard, open_board
 from ginseng.isa.config import SystemConfig
+from ginseng.isa.formats import chunk_count, chunk_place
 from ginseng.isa.table import GRANULE
 from ginseng.program import Program
 from ginseng.secureos import LocalSession, Step, local_session
@@ -211,8 +212,14 @@ class Story:
         found = []
         with session.runtime.device_session(session.name) as device:
             for name, text in plain.items():
-                at = device.placement[name].base - board.config.bus.window_base
-                held = board.dram[at : at + len(text)].tobytes()
+                at = device.placement[name] - board.config.bus.window_base
+                # Byte for byte, without the tags in between.
+                chunk = program.by_name[name].chunk
+                held = b"".join(
+                    board.dram[place : place + min(chunk, len(text) - n * chunk)].tobytes()
+                    for n in range(chunk_count(len(text), chunk))
+                    for place in [at + chunk_place(n, chunk)]
+                )
                 pairs = (
                     (text[n : n + GRANULE], held[n : n + GRANULE])
                     for n in range(0, len(text), GRANULE)

@@ -18,8 +18,8 @@ from ginseng.isa.transfer import Client
 __all__ = ["Agenda", "Dma", "Transfer", "cut"]
 
 _PAGE: Final = 4096
-#: Tags that one burst brings (TEC specification §5).
-_TAGS: Final = 8
+#: Longest burst of a store behind a TEC, in beats: all of it waits there.
+_STORE_BEATS: Final = 128
 
 
 class Agenda:
@@ -43,9 +43,9 @@ class Agenda:
         return now
 
 
-def _pieces(begin: int, end: int, model: CostModel) -> Iterator[int]:
-    """Yield the beats of each burst of the bytes ``begin`` to ``end - 1``."""
-    limit = model.burst_beats * model.beat_bytes
+def _pieces(begin: int, end: int, model: CostModel, most: int) -> Iterator[int]:
+    """Yield the beats of each burst of the bytes ``begin`` to ``end - 1``, no more than ``most``."""
+    limit = most * model.beat_bytes
     begin -= begin % model.beat_bytes
     while begin < end:
         stop = min(begin + limit, begin - begin % _PAGE + _PAGE, end)
@@ -53,13 +53,13 @@ def _pieces(begin: int, end: int, model: CostModel) -> Iterator[int]:
         begin = stop
 
 
-def cut(access: Access, segment: Segment, model: CostModel) -> list[int]:
-    """Return the beats of each burst of a transfer; with a TEC of whole chunks, and of tags."""
+def cut(access: Access, segment: Segment, model: CostModel, *, stores: bool = False) -> list[int]:
+    """Return the beats of each burst of a transfer; with a TEC of each whole chunk and its tag."""
     begins, ends = runs([access])
     bursts: list[int] = []
     if not model.protect:
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            bursts += _pieces(begin, end, model)
+            bursts += _pieces(begin, end, model, model.burst_beats)
         return bursts
     chunk = segment.chunk
     spans: list[tuple[int, int]] = []
@@ -70,9 +70,16 @@ def cut(access: Access, segment: Segment, model: CostModel) -> list[int]:
         else:
             spans.append((begin, end))
     for first, last in spans:
-        for tag in range(first, last, _TAGS):
-            bursts.append(model.beats(model.tag_bytes * min(_TAGS, last - tag)))
-        bursts += _pieces(first * chunk, min(last * chunk, segment.length), model)
+        for index in range(first, last):
+            place = index * (chunk + model.tag_bytes)
+            size = min(chunk, segment.length - index * chunk)
+            if stores:
+                # The tag goes with the last burst, however long that is.
+                pieces = list(_pieces(place, place + size, model, _STORE_BEATS))
+                pieces[-1] += model.beats(model.tag_bytes)
+                bursts += pieces
+            else:
+                bursts += _pieces(place, place + size + model.tag_bytes, model, model.burst_beats)
     return bursts
 
 

@@ -137,11 +137,9 @@ class _Machine:
         if not count or room < self._core.fetch:
             return
         self._asked += count
-        beats = self._model.beats(count * INSN_BYTES)
+        beats = self._model.beats(count * INSN_BYTES + self._model.tag_bytes)
         limit = self._model.burst_beats
         bursts = [min(limit, beats - at) for at in range(0, beats, limit)]
-        if self._model.protect:
-            bursts.insert(0, self._model.beats(self._model.tag_bytes))
 
         def arrive(time: int) -> None:
             self._fetched += count
@@ -231,7 +229,7 @@ class _Machine:
             self.agenda.at(end, lambda now: self._complete(flight, now))
             self.agenda.at(ready, self._wakes[queue])
             return
-        bursts = cut(insn.access, insn.segment, self._model)
+        bursts = cut(insn.access, insn.segment, self._model, stores=client is Client.STORE)
         cost = self.costs[insn.layer]
         cost.bus += self._model.occupied(bursts)
         moved = sum(bursts) * self._model.beat_bytes

@@ -305,8 +305,8 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
     steps = _count(reach, t.in_blocks) * _count(g.kernel[0], t.kernel_rows)
     tiles = row_tiles * groups
     loads = _loads(g, t, core, model)
-    line = g.out_width * core.element_bytes(Memory.INP) + model.tag_bytes
-    store = t.out_blocks * model.runs(1, t.rows * line)
+    line = g.out_width * core.element_bytes(Memory.INP)
+    store = t.out_blocks * model.runs(1, t.rows * line + model.tag_bytes)
     kernel = _kernel(g, t.rows, t.out_blocks, t.in_blocks, t.kernel_rows)
     kernels = min(tiles * steps, lcm(t.acc_slots * steps, t.inp_slots, t.wgt_slots))
     if kernel * kernels > core.depth(Memory.UOP):
