@@ -27,7 +27,14 @@ from ginseng.golden.dram import Dram
 from ginseng.golden.keygen import DeviceIdentity, RandomSource
 from ginseng.golden.monitor import Monitor
 from ginseng.isa.config import BusConfig, CoreConfig, Memory, SystemConfig, TecConfig
-from ginseng.isa.formats import TAG_BYTES, chunk_nonce, loadkey_info, slot_info
+from ginseng.isa.formats import (
+    TAG_BYTES,
+    chunk_nonce,
+    chunk_place,
+    loadkey_info,
+    sealed_bytes,
+    slot_info,
+)
 from ginseng.isa.insn import Opcode, instruction_set
 from ginseng.isa.mailbox import COMMANDS, Command, Refusal, State
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
@@ -56,7 +63,6 @@ class Row:
     source: Source = Source.SEALED
     version: int = 0
     base: int = 0
-    tag_base: int = 0
 
     @property
     def chunks(self):
@@ -72,7 +78,6 @@ class Row:
             chunk=self.chunk,
             base=self.base if placed else 0,
             length=self.length,
-            tag_base=self.tag_base if placed else 0,
             version=self.version,
         )
 
@@ -121,10 +126,22 @@ def open_sealed(key, row, handle, version, text, tags):
 
 
 def interleave(row, text, tags):
+    """Return what stands in DRAM: chunks, each with its tag behind it."""
     return b"".join(
         text[n * row.chunk :][: row.chunk] + tags[n * TAG_BYTES :][:TAG_BYTES]
         for n in range(row.chunks)
     )
+
+
+def spans(row, base):
+    """Return the indices of the data and the tags of a row that stands at ``base``."""
+    text, tags = [], []
+    for n in range(row.chunks):
+        at = base + chunk_place(n, row.chunk)
+        end = at + min(row.chunk, row.length - n * row.chunk)
+        text += range(at, end)
+        tags += range(end, end + TAG_BYTES)
+    return np.array(text), np.array(tags)
 
 
 @dataclass(frozen=True)
@@ -252,7 +269,7 @@ def tiny_program(config, *, stale=None, seed=0):
     }
     place = config.bus.window_base + 0x1000
     for handle in sorted(rows):
-        rows[handle] = replace(rows[handle], base=place, tag_base=place + 0x200)
+        rows[handle] = replace(rows[handle], base=place)
         place += 0x400
     return TinyProgram(config, rows, contents)
 
@@ -269,7 +286,7 @@ class Host:
 
     """
 
-    #: Where sources are put for IMPORT: data, then tags.
+    #: Where sources are put for IMPORT.
     SOURCE = 0x8000
 
     def __init__(self, execute, dram, program, seed=0):
@@ -317,12 +334,12 @@ class Host:
             assert self.row(handle)[0] is Refusal.NONE
 
     def put_source(self, handle, data, tags=b""):
-        """Put an import's source into DRAM; return its two addresses."""
+        """Put an import's source into DRAM; return its address."""
         source = self.dram.base + self.SOURCE + 0x400 * handle
-        self.dram.write(source, data)
         if tags:
-            self.dram.write(source + 0x200, tags)
-        return {"source": source, "source_tags": source + 0x200 if tags else 0}
+            data = interleave(self.program.rows[handle], data, tags)
+        self.dram.write(source, data)
+        return {"source": source}
 
     def import_plain(self, handle):
         where = self.put_source(handle, self.program.contents[handle])
@@ -372,13 +389,12 @@ class Host:
 
     def place(self, handle, text, tags):
         row = self.program.rows[handle]
-        self.dram.write(row.base, text)
-        self.dram.write(row.tag_base, tags)
+        self.dram.write(row.base, interleave(row, text, tags))
 
     def fetch(self, handle):
         row = self.program.rows[handle]
-        text = self.dram.read(row.base, row.length).tobytes()
-        return text, self.dram.read(row.tag_base, TAG_BYTES * row.chunks).tobytes()
+        held = self.dram.read(row.base, sealed_bytes(row.length, row.chunk))
+        return tuple(held[span].tobytes() for span in spans(row, 0))
 
     def place_weights(self):
         self.place(OPEN_WEIGHTS, *self.sealed(OPEN_WEIGHTS))
@@ -634,7 +650,9 @@ def kit():
         reachable=reachable,
         snapshot=snapshot,
         tiny_program=tiny_program,
+        interleave=interleave,
         open_sealed=open_sealed,
+        spans=spans,
         seal=seal,
         PROGRAM=PROGRAM,
         UOPS=UOPS,

@@ -225,7 +225,7 @@ def test_a_row_that_cannot_be_is_refused(power_on, kit):
     assert refused(kit, monitor, lambda: host.row(kit.BIAS)) is Refusal.ROW_DUPLICATE
     assert refused(kit, monitor, lambda: host.row(16, rows[kit.BIAS])) is Refusal.ROW_HANDLE
     assert refused(kit, monitor, lambda: host.row(9, rows[kit.BIAS])) is Refusal.ROW_OVERLAP
-    second = replace(rows[kit.PROGRAM], base=0x1E000, tag_base=0x1E400)
+    second = replace(rows[kit.PROGRAM], base=0x1E000)
     assert refused(kit, monitor, lambda: host.row(9, second)) is Refusal.ROW_ENTRY
     word = rows[kit.BIAS].pack()
     stained = struct.pack("<H", 9) + word[:-1] + b"\x80"
@@ -250,11 +250,8 @@ def test_an_import_at_the_wrong_time_is_refused(power_on, kit):
         assert refused(kit, monitor, lambda h=handle: ask_import(host, h)) is Refusal.IMPORT_ROW
 
 
-def ask_import(host, handle, tags=True):
-    source = host.dram.base + 0xE000
-    return host.call(
-        Command.IMPORT, handle=handle, source=source, source_tags=source + 0x800 if tags else 0
-    )
+def ask_import(host, handle):
+    return host.call(Command.IMPORT, handle=handle, source=host.dram.base + 0xE000)
 
 
 @pytest.mark.both
@@ -263,10 +260,10 @@ def test_an_import_is_done_once_and_in_order(power_on, kit):
     host.begin()
     host.configure()
     assert host.import_plain(kit.PROGRAM)[0] is Refusal.NONE
-    again = lambda: ask_import(host, kit.PROGRAM, tags=False)  # noqa: E731
+    again = lambda: ask_import(host, kit.PROGRAM)  # noqa: E731
     assert refused(kit, monitor, again) is Refusal.IMPORT_ORDER
     assert host.import_plain(kit.BIAS)[0] is Refusal.NONE
-    late = lambda: ask_import(host, kit.UOPS, tags=False)  # noqa: E731
+    late = lambda: ask_import(host, kit.UOPS)  # noqa: E731
     assert refused(kit, monitor, late) is Refusal.IMPORT_ORDER
     # What was passed over can no longer be imported, so the table cannot be locked.
     assert refused(kit, monitor, host.lock) is Refusal.LOCK_IMPORT
@@ -285,12 +282,12 @@ def test_a_sealed_import_needs_its_key_and_is_done_once(power_on, kit):
 
 
 @pytest.mark.both
-@pytest.mark.parametrize("offset", [-0x80, 0x10000 - 0x40, 0x10000, 0x1000, 0x1200, 0x2040])
+@pytest.mark.parametrize("offset", [-0x80, 0x10000 - 0x40, 0x10000, 0x1000, 0x1080, 0x2040])
 def test_a_source_outside_dram_or_inside_a_row_is_refused(power_on, kit, offset):
     host, monitor = power_on()
     host.begin()
     host.configure()
-    ask = {"handle": kit.PROGRAM, "source": host.dram.base + offset, "source_tags": 0}
+    ask = {"handle": kit.PROGRAM, "source": host.dram.base + offset}
     assert refused(kit, monitor, lambda: host.call(Command.IMPORT, **ask)) is Refusal.IMPORT_SOURCE
 
 
@@ -366,7 +363,7 @@ def test_placement_is_the_hosts_business_and_everything_else_is_measured(power_o
         host.program.rows[handle] = rows[handle]
         return monitor.pcrs
 
-    assert locked_with(kit.OUTPUT, base=0x1E000, tag_base=0x1E800) == reference
+    assert locked_with(kit.OUTPUT, base=0x1E000) == reference
     for handle, changes in (
         (kit.OUTPUT, {"length": 32}),
         (kit.OUTPUT, {"measured": 0}),

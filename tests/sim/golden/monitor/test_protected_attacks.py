@@ -60,19 +60,18 @@ class Session:
         for slot, key in self.keys.items():
             assert tec.load_key(slot, key) is Refusal.NONE
         assert tec.check_run() is Refusal.RUN_IMPORT
-        self.place(kit.MEASURED_WEIGHTS, source, source + 0x200)
-        tec.import_sealed(kit.MEASURED_WEIGHTS, source, source + 0x200)
+        self.place(kit.MEASURED_WEIGHTS, source)
+        tec.import_sealed(kit.MEASURED_WEIGHTS, source)
         self.place(kit.OPEN_WEIGHTS)
         self.offer(1)
         return self
 
-    def place(self, handle, base=None, tag_base=None, version=None):
+    def place(self, handle, base=None, version=None):
         row = self.program.rows[handle]
         version = row.version if version is None else version
         data = self.program.contents[handle]
         text, tags = self.kit.seal(self.keys[row.slot], row, handle, version, data)
-        self.dram.write(base or row.base, text)
-        self.dram.write(tag_base or row.tag_base, tags)
+        self.dram.write(base or row.base, self.kit.interleave(row, text, tags))
 
     def offer(self, run):
         self.place(self.kit.INPUT, version=run)
@@ -95,12 +94,9 @@ class Session:
             raise
 
     def spans(self, handle):
-        """Where data and tags of a tensor stand in ``dram.bytes``."""
-        row, base = self.program.rows[handle], self.dram.base
-        return tuple(
-            slice(at - base, at - base + nbytes)
-            for at, nbytes in ((row.base, row.length), (row.tag_base, 16 * row.chunks))
-        )
+        """Indices of the data and tags of a tensor in ``dram.bytes``."""
+        row = self.program.rows[handle]
+        return self.kit.spans(row, row.base - self.dram.base)
 
     def opened(self, handle, key, version):
         """What a tensor holds by an AES-GCM library; InvalidTag if it does not open."""
@@ -176,7 +172,7 @@ def corrupt(engines, trials, seed):
             for handle in session.program.rows
             if handle != kit.OUTPUT
             for span in session.spans(handle)
-            for at in range(span.start, span.stop)
+            for at in span
         ]
         # The first trial flips nothing and must succeed: the others fail for their flips alone.
         count = rng.randint(1, 64) if trial else 0
@@ -374,7 +370,7 @@ def test_no_result_leaves_before_what_it_may_depend_on_verified(engines, name, p
         assert len(session.output()) == 16
     for handle in (kit.BIAS,) if "straight" in name else (kit.INPUT, kit.OPEN_WEIGHTS):
         session = engines.session(code=code).ready()
-        session.dram.bytes[session.spans(handle)[part].start + 1] ^= 0x10
+        session.dram.bytes[session.spans(handle)[part][1]] ^= 0x10
         if not racy:
             engines.must_stop(session)
             continue
@@ -445,7 +441,7 @@ def bus_errors(session):
     for handle in session.program.rows:
         kind = Injection.WRITE_RESPONSE if handle == kit.OUTPUT else Injection.READ_RESPONSE
         for span in session.spans(handle):
-            for at in range(span.start, span.stop, session.config.bus.beat_bytes):
+            for at in span[:: session.config.bus.beat_bytes]:
                 yield from ((kind, base + at, response) for response in (2, 3))
 
 

@@ -16,7 +16,7 @@ from ginseng.golden.dram import Dram
 from ginseng.golden.port import Fatal, Transfer
 from ginseng.golden.tec import Tec
 from ginseng.isa.config import BusConfig, BusProtocol, Memory, SystemConfig, TecConfig
-from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce
+from ginseng.isa.formats import TAG_BYTES, chunk_count, chunk_nonce, chunk_place, sealed_bytes
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import TENSOR_ROW, Domain, Permission, SlotUse, Source
 from ginseng.isa.transfer import Client
@@ -26,24 +26,24 @@ STATIC, SESSION = 1, 2
 
 
 def seal(key, domain, handle, version, chunk, plaintext):
-    """An owner's tool on another library than the model's: ciphertext, and tags."""
-    out, tags = b"", b""
+    """An owner's tool on another library than the model's: chunks, each with its tag behind it."""
+    out = b""
     for index in range(chunk_count(len(plaintext), chunk)):
         nonce = chunk_nonce(domain, handle, version, index)
         piece = plaintext[index * chunk : (index + 1) * chunk]
         ciphertext, tag = AES.new(key, AES.MODE_GCM, nonce=nonce).encrypt_and_digest(piece)
-        out, tags = out + ciphertext, tags + tag
-    return out, tags
+        out += ciphertext + tag
+    return out
 
 
-def unseal(key, domain, handle, version, chunk, ciphertext, tags):
+def unseal(key, domain, handle, version, chunk, sealed):
     """The reverse; ValueError if a chunk does not open."""
     out = b""
-    for index in range(chunk_count(len(ciphertext), chunk)):
+    for index, at in enumerate(range(0, len(sealed), chunk + TAG_BYTES)):
         nonce = chunk_nonce(domain, handle, version, index)
-        piece = ciphertext[index * chunk : (index + 1) * chunk]
-        tag = tags[TAG_BYTES * index : TAG_BYTES * (index + 1)]
-        out += AES.new(key, AES.MODE_GCM, nonce=nonce).decrypt_and_verify(piece, tag)
+        piece = sealed[at : at + chunk + TAG_BYTES]
+        cipher = AES.new(key, AES.MODE_GCM, nonce=nonce)
+        out += cipher.decrypt_and_verify(piece[:-TAG_BYTES], piece[-TAG_BYTES:])
     return out
 
 
@@ -69,7 +69,6 @@ class Tensor:
     fields: dict
     plaintext: bytes = b""
     source: int = 0
-    source_tags: int = 0
     #: Version under which an owner sealed it.
     version: int = 0
     chunk: int = field(init=False)
@@ -99,8 +98,6 @@ class Scene:
     LAZINESS, TRIALS = (False, True), 10_000
     #: What is told of a tag that does not fit.
     FAULT = "tag"
-    #: Whether tags that were fetched ahead serve the next read of their chunk.
-    TAGS_KEPT = False
     #: name: domain, permissions, slot, measured, source, version of the row
     KINDS: ClassVar = {
         "program": (Domain.PROGRAM, R | X, 0, 1, Source.PLAIN, 0),
@@ -133,11 +130,9 @@ class Scene:
                 length=self.LENGTH,
                 chunk=self.CHUNK,
                 base=bus.window_base + 0x1000 + 0x400 * handle,
-                tag_base=bus.window_base + 0x200 + 0x80 * handle,
             )
             tensor = Tensor(handle, fields, rng.randbytes(self.LENGTH), version=kind[5])
             tensor.source = bus.window_base + 0x8000 + 0x400 * handle
-            tensor.source_tags = bus.window_base + 0xE000 + 0x80 * handle
             self.tensors[name] = tensor
         self.rng = rng
         self.tec = self.make_tec(lazy, limits)
@@ -164,7 +159,7 @@ class Scene:
         for name, tensor in self.tensors.items():
             if tensor.fields["source"] == Source.PLAIN:
                 self.dram.write(tensor.source, tensor.plaintext)
-                assert tec.check_import(tensor.handle, tensor.source, 0) is Refusal.NONE
+                assert tec.check_import(tensor.handle, tensor.source) is Refusal.NONE
                 measured[name] = tec.import_plain(tensor.handle, tensor.source)
         assert tec.lock(self["program"].handle) is Refusal.NONE
         return measured
@@ -178,8 +173,8 @@ class Scene:
             if tensor.fields["domain"] != Domain.WEIGHTS or tensor.fields["source"]:
                 continue
             if tensor.fields["measured"]:
-                self.place(name, tensor.source, tensor.source_tags)
-                arguments = tensor.handle, tensor.source, tensor.source_tags
+                self.place(name, tensor.source)
+                arguments = tensor.handle, tensor.source
                 assert self.tec.check_import(*arguments) is Refusal.NONE
                 measured[name] = self.tec.import_sealed(*arguments)
             else:
@@ -201,10 +196,10 @@ class Scene:
             tensor.plaintext = plaintext
         self.place("input")
 
-    def place(self, name, base=None, tag_base=None):
+    def place(self, name, base=None):
         tensor = self[name]
         fields = tensor.fields
-        ciphertext, tags = seal(
+        sealed = seal(
             self.keys[fields["slot"]],
             fields["domain"],
             tensor.handle,
@@ -212,8 +207,7 @@ class Scene:
             tensor.chunk,
             tensor.plaintext,
         )
-        self.dram.write(fields["base"] if base is None else base, ciphertext)
-        self.dram.write(fields["tag_base"] if tag_base is None else tag_base, tags)
+        self.dram.write(fields["base"] if base is None else base, sealed)
 
     def address(self, name, element=0):
         """``dram_base`` of an element of a tensor."""
@@ -260,17 +254,22 @@ class Scene:
         return loaded
 
     def spans(self, name, index=None):
-        """Where the data and tags of a tensor, or of one chunk, stand in ``dram.bytes``."""
-        tensor, window = self[name], self.config.bus.window_base
-        base, tag_base = (tensor.fields[key] - window for key in ("base", "tag_base"))
-        if index is None:
-            return (
-                slice(base, base + tensor.length),
-                slice(tag_base, tag_base + TAG_BYTES * tensor.chunks),
-            )
-        first, last = index * tensor.chunk, min((index + 1) * tensor.chunk, tensor.length)
-        at = tag_base + TAG_BYTES * index
-        return slice(base + first, base + last), slice(at, at + TAG_BYTES)
+        """Indices of the data and tags of a tensor, or of one chunk, in ``dram.bytes``."""
+        tensor = self[name]
+        base = tensor.fields["base"] - self.config.bus.window_base
+        data, tags = [], []
+        for n in range(tensor.chunks) if index is None else [index]:
+            at = base + chunk_place(n, tensor.chunk)
+            end = at + min(tensor.chunk, tensor.length - n * tensor.chunk)
+            data += range(at, end)
+            tags += range(end, end + TAG_BYTES)
+        return np.array(data), np.array(tags)
+
+    def sealed(self, name):
+        """What stands there now, as an owner takes it."""
+        tensor = self[name]
+        base = tensor.fields["base"] - self.config.bus.window_base
+        return self.dram.bytes[base : base + sealed_bytes(tensor.length, tensor.chunk)].tobytes()
 
     def copy(self, name, index=None):
         """What stands there now: data and tags."""
@@ -283,15 +282,13 @@ class Scene:
     def open_output(self, run):
         """The client opens result ``run``; ValueError if it does not."""
         tensor = self["output"]
-        ciphertext, tags = (bytes(part) for part in self.copy("output"))
         return unseal(
             self.keys[SESSION],
             tensor.fields["domain"],
             tensor.handle,
             run,
             tensor.chunk,
-            ciphertext,
-            tags,
+            self.sealed("output"),
         )
 
     def assert_stopped(self):
@@ -303,9 +300,9 @@ class Scene:
             lambda: self.tec.declare_slot(3, SlotUse.STATIC),
             lambda: self.tec.load_row(20, self["scratch"].word),
             lambda: self.tec.load_key(STATIC, self.keys[STATIC]),
-            lambda: self.tec.check_import(0, 0, 0),
+            lambda: self.tec.check_import(0, 0),
             lambda: self.tec.import_plain(0, self["program"].source),
-            lambda: self.tec.import_sealed(3, 0, 0),
+            lambda: self.tec.import_sealed(3, 0),
             lambda: self.tec.check_lock(0),
             lambda: self.tec.lock(0),
             lambda: self.tec.check_run(),
@@ -337,7 +334,6 @@ class GatesScene(Scene):
     )
     LAZINESS, TRIALS = (False,), 1_000
     FAULT = "fault of the gates"
-    TAGS_KEPT = True
 
     def make_tec(self, lazy, limits):
         assert not lazy, "gates verify when they can"
@@ -351,7 +347,7 @@ class GatesScene(Scene):
         assert wipe_ends(self.tec.model)
         for attempt in (
             lambda: self.tec.load_key(STATIC, self.keys[STATIC]),
-            lambda: self.tec.check_import(0, 0, 0),
+            lambda: self.tec.check_import(0, 0),
             lambda: self.tec.check_run(),
             lambda: self.tec.finish_run(),
             lambda: self.load("weights", 0, 1),

@@ -12,6 +12,7 @@ from ginseng.golden.tec import Limits, TecError, keys
 from ginseng.golden.tec.keys import KeySlots
 from ginseng.golden.tec.lane import Sealer
 from ginseng.isa.config import Memory
+from ginseng.isa.formats import sealed_bytes
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import SlotUse
 
@@ -75,11 +76,11 @@ def test_lock_closes_rows_slots_and_plain_imports(scene_of):
     scene = scene_of()
     scene.configure()
     tec, program = scene.tec, scene["program"]
-    spare = dict(scene["scratch"].fields, base=0x4000, tag_base=0x4800)
+    spare = dict(scene["scratch"].fields, base=0x4000)
     scene["scratch"].fields.update(spare)
     assert tec.load_row(20, scene["scratch"].word) is Refusal.WRONG_STATE
     assert tec.declare_slot(5, SlotUse.STATIC) is Refusal.WRONG_STATE
-    assert tec.check_import(program.handle, program.source, 0) is Refusal.IMPORT_ROW
+    assert tec.check_import(program.handle, program.source) is Refusal.IMPORT_ROW
     assert tec.lock(program.handle) is Refusal.WRONG_STATE
     with pytest.raises(TecError, match="IMPORT_ROW"):
         tec.import_plain(program.handle, program.source)
@@ -122,12 +123,11 @@ def test_imports_ascend_within_plain_and_then_within_sealed(scene_of):
 
     def check(name):
         tensor = scene[name]
-        tags = tensor.source_tags if tensor.fields["source"] == 0 else 0
-        return tec.check_import(tensor.handle, tensor.source, tags)
+        return tec.check_import(tensor.handle, tensor.source)
 
     for name in ("weights", "input", "scratch", "output", "measured weights"):
         assert check(name) is Refusal.IMPORT_ROW
-    assert tec.check_import(60, scene["program"].source, 0) is Refusal.IMPORT_ROW
+    assert tec.check_import(60, scene["program"].source) is Refusal.IMPORT_ROW
     tec.import_plain(scene["program"].handle, scene["program"].source)
     assert check("program") is Refusal.IMPORT_ORDER
     tec.import_plain(scene["micro-ops"].handle, scene["micro-ops"].source)
@@ -140,11 +140,11 @@ def test_imports_ascend_within_plain_and_then_within_sealed(scene_of):
     tec.load_key(1, scene.keys[1])
     assert check("measured weights") is Refusal.NONE
     second = scene["second"]
-    scene.place("second", second.source, second.source_tags)
-    tec.import_sealed(second.handle, second.source, second.source_tags)
+    scene.place("second", second.source)
+    tec.import_sealed(second.handle, second.source)
     assert check("measured weights") is Refusal.IMPORT_ORDER
     with pytest.raises(TecError, match="IMPORT_ORDER"):
-        tec.import_sealed(second.handle, second.source, second.source_tags)
+        tec.import_sealed(second.handle, second.source)
 
 
 @pytest.mark.sec("TEC.IMPORT_SOURCE")
@@ -154,28 +154,27 @@ def test_a_source_is_aligned_inside_the_window_and_touches_no_row(scene_of):
     scene.configure()
     tec.load_key(1, scene.keys[1])
     tensor, other = scene["measured weights"], scene["scratch"].fields
-    good = (tensor.source, tensor.source_tags)
-    assert tec.check_import(tensor.handle, *good) is Refusal.NONE
-    for source, source_tags in (
-        (good[0] + 16, good[1]),
-        (good[0], good[1] + 64),
-        (other["base"], good[1]),
-        (other["base"] + 256, good[1]),
-        (tensor.fields["base"], good[1]),
-        (other["tag_base"], good[1]),
-        (good[0], other["base"]),
-        (good[0], other["tag_base"]),
-        (scene.WINDOW - 256, good[1]),
-        (good[0], scene.WINDOW),
-        ((1 << 40) - 128, good[1]),
+    end = other["base"] + sealed_bytes(other["length"], other["chunk"])
+    assert tec.check_import(tensor.handle, tensor.source) is Refusal.NONE
+    assert tec.check_import(tensor.handle, -(-end // 128) * 128) is Refusal.NONE
+    for source in (
+        tensor.source + 16,
+        other["base"],
+        other["base"] + 256,
+        # The last tag alone.
+        (end - 1) // 128 * 128,
+        tensor.fields["base"],
+        scene.WINDOW - 256,
+        scene.WINDOW,
+        (1 << 40) - 128,
     ):
-        assert tec.check_import(tensor.handle, source, source_tags) is Refusal.IMPORT_SOURCE
+        assert tec.check_import(tensor.handle, source) is Refusal.IMPORT_SOURCE
     fresh = scene_of()
     fresh.tec.begin(fresh.k_mem)
     program = fresh["program"]
     fresh.tec.load_row(program.handle, program.word)
-    refusal = fresh.tec.check_import(program.handle, program.source, program.source_tags)
-    assert refusal is Refusal.IMPORT_SOURCE
+    below = program.fields["base"] - 256
+    assert fresh.tec.check_import(program.handle, below) is Refusal.IMPORT_SOURCE
 
 
 @pytest.mark.sec("TEC.UNLOADED_SLOT")
@@ -192,8 +191,8 @@ def test_a_run_waits_for_every_key_and_every_import(scene_of):
     assert tec.check_run() is Refusal.RUN_IMPORT
     with pytest.raises(TecError, match="RUN_IMPORT"):
         tec.start_run(1)
-    scene.place("measured weights", tensor.source, tensor.source_tags)
-    tec.import_sealed(tensor.handle, tensor.source, tensor.source_tags)
+    scene.place("measured weights", tensor.source)
+    tec.import_sealed(tensor.handle, tensor.source)
     assert tec.check_run() is Refusal.NONE
     tec.start_run(1)
     assert tec.check_run() is Refusal.WRONG_STATE

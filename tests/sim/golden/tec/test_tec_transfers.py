@@ -73,15 +73,13 @@ class Device:
             (self.EXPORT, Domain.EXPORT, {"permissions": W, "slot": 2, "length": length}),
         ):
             place = {"base": 0x1000 + 0x3000 * min(handle, 8), "chunk": out_chunk}
-            place["tag_base"] = place["base"] + 0x2000
             word = TENSOR_ROW.pack(domain=int(domain), **{**place, **fields})
             assert tec.load_row(handle, word) is Refusal.NONE
         self.dram.write(0x1E000, self.program)
         tec.import_plain(self.PROGRAM, 0x1E000)
         tec.import_plain(self.UOPS, 0x1E000)
-        ciphertext, tags = owner.seal(key, Domain.WEIGHTS, self.DATA, 3, chunk, data)
-        self.dram.write(0x1000 + 0x3000 * self.DATA, ciphertext)
-        self.dram.write(0x3000 + 0x3000 * self.DATA, tags)
+        sealed = owner.seal(key, Domain.WEIGHTS, self.DATA, 3, chunk, data)
+        self.dram.write(0x1000 + 0x3000 * self.DATA, sealed)
         assert tec.lock(self.PROGRAM) is Refusal.NONE
         assert tec.load_key(1, key) is Refusal.NONE
         assert tec.load_key(2, bytes(len(key))) is Refusal.NONE
@@ -227,8 +225,8 @@ def test_chunks_are_fetched_whole_and_shared_by_rows_in_order(
 
     class Watching(Dram):
         def read(self, address, nbytes):
-            if nbytes == 64 and address in range(0x7000, 0x7400):
-                seen.append((address - 0x7000) // 64)
+            if nbytes == 80 and address in range(0x7000, 0x7500):
+                seen.append((address - 0x7000) // 80)
             return super().read(address, nbytes)
 
     seen = []
@@ -243,11 +241,10 @@ def test_counters_include_over_fetch_and_tags(device):
     tec = device.tec
     assert (tec.read_bytes, tec.read_bursts, tec.write_bytes, tec.write_bursts) == (0, 0, 0, 0)
     device.load(Device.DATA, 0, 1, 1, 1)
-    # One chunk, and one burst of eight tags; AXI3 bursts of 16 beats of 8 bytes.
-    assert (tec.read_bytes, tec.read_bursts) == (64 + 128, 2)
+    # One chunk and its tag; AXI3 bursts of 16 beats of 8 bytes.
+    assert (tec.read_bytes, tec.read_bursts) == (64 + 16, 1)
     device.load(Device.DATA, 60, 1, 4, 4)
-    # The last chunk: the tag area ends after one.
-    assert (tec.read_bytes, tec.read_bursts) == (64 + 128 + 64 + 16, 4)
+    assert (tec.read_bytes, tec.read_bursts) == (2 * (64 + 16), 2)
     device.store(Device.SCRATCH, 0, 1, 16, 16, bytes(256))
     assert (tec.write_bytes, tec.write_bursts) == (256 + 4 * 16, 4 + 4)
     device.store(Device.EXPORT, 0, 1, 16, 16, bytes(256))
@@ -500,7 +497,7 @@ def test_a_store_before_the_loads_it_depends_on_verified_is_fatal(owner):
 @pytest.mark.sec("TEC.VERIFY_BEFORE_USE")
 def test_a_forged_load_never_counts_as_verified_and_loads_verify_in_order(owner):
     device = Device(owner, random.Random(0).randbytes(256), lazy=True)
-    device.dram.bytes[0x7000 + 64] ^= 1
+    device.dram.bytes[0x7000 + 64 + 16] ^= 1
     assert device.load(Device.DATA, 0, 1, 4, 4) == device.data[:64]
     assert device.load(Device.DATA, 4, 1, 4, 4) != device.data[64:128]
     assert device.load(Device.DATA, 0, 0, 4, 4) == b""
@@ -540,7 +537,7 @@ def test_empty_loads_are_verified_once_those_before_them_are(owner):
 @pytest.mark.sec("TEC.FETCH_VERIFIED")
 def test_fetched_instructions_are_verified_on_return_even_if_loads_are_not(owner):
     device = Device(owner, bytes(256), lazy=True)
-    device.dram.bytes[0x1000 + 511] ^= 0x80
+    device.dram.bytes[0x1000 + 511 + 7 * 16] ^= 0x80
     assert device.load(Device.PROGRAM, 0, 1, 28, 28, client=Client.FETCH) == device.program[:448]
     with pytest.raises(Fatal, match="tag"):
         device.load(Device.PROGRAM, 28, 1, 1, 1, client=Client.FETCH)
