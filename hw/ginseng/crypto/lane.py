@@ -1,6 +1,6 @@
 """A lane of AES-GCM: chunks in bursts, those of several contexts in turn (NIST SP 800-38D)."""
 
-from typing import Any, Final
+from typing import Any
 
 from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
@@ -11,12 +11,9 @@ from ginseng.crypto.job import LaneConfig, LanePort
 from ginseng.crypto.mixer import Mixer
 from ginseng.crypto.pads import PAD_DEPTH, Pads
 from ginseng.crypto.tags import Tags
-from ginseng.flow.queue import Queue
+from ginseng.flow.queue import Latch, Queue
 
 __all__ = ["Lane"]
-
-#: Jobs that wait for their pads to be begun.
-_JOBS: Final = 4
 
 
 class Lane(wiring.Component):
@@ -67,7 +64,7 @@ class Lane(wiring.Component):
             self.wiped.eq(self.wipe & (self.wiped | (sweep == PAD_DEPTH - 1))),
         ]
 
-        jobs = Queue(self.config.job, _JOBS)
+        jobs = Latch(self.config.job)
         pads = Pads(self.config)
         orders = Queue(pads.layout, PAD_DEPTH)
         mixer = Mixer(self.config, pads.layout)

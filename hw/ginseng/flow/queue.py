@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from amaranth import Module, Shape, Signal
+from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Chain", "Latch", "Queue", "Skid"]
+__all__ = ["Chain", "Latch", "Queue", "Skid", "Spill"]
 
 
 class Queue(wiring.Component):
@@ -149,6 +149,50 @@ class Skid(wiring.Component):
                 m.d.sync += self.o.p.eq(self.i.p)
         with m.Elif(self.i.valid & ~holds):
             m.d.sync += [held.eq(self.i.p), holds.eq(1)]
+
+        return m
+
+
+class Spill(wiring.Component):
+    """Passes items on in the same cycle, and holds up to ``depth`` that nobody takes, in order.
+
+    Reading may be synchronous, so that the memory may be a block RAM: what is held can be given two
+    cycles after it came. What is offered in the cycle in which it comes, and not taken, is then
+    withheld until that: ``o.valid`` may fall.
+
+    Parameters
+    ----------
+    shape : shape-like
+        Of the payload.
+    depth : int
+        Items.
+
+    """
+
+    #: In: items.
+    i: stream.Interface
+    #: Out: the same items.
+    o: stream.Interface
+
+    def __init__(self, shape: Any, depth: int) -> None:
+        self.shape = shape
+        self.depth = depth
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.held = held = Queue(self.shape, self.depth, block_ram=True)
+        empty = Signal()
+        m.d.comb += [
+            empty.eq(held.level == 0),
+            self.o.valid.eq(Mux(empty, self.i.valid, held.o.valid)),
+            self.o.p.eq(Mux(empty, self.i.p, held.o.p)),
+            self.i.ready.eq(held.i.ready),
+            held.i.p.eq(self.i.p),
+            held.i.valid.eq(self.i.valid & ~(empty & self.o.ready)),
+            held.o.ready.eq(self.o.ready & ~empty),
+        ]
 
         return m
 

@@ -210,6 +210,10 @@ class Tec(wiring.Component):
         if shapes.tec.half_duplex:
             m.submodules.lane = lane = fresh(Lane(shapes.lane))
             m.submodules.share = share = fresh(LaneShare(shapes))
+            m.d.comb += [
+                share.pressing.eq(writes.pressing),
+                share.exclusive.eq(writes.exclusive),
+            ]
             for user, port in zip(users, share.users, strict=True):
                 connect(m, user, port)
             connect(m, share.lane, lane.port)

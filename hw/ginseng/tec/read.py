@@ -11,7 +11,7 @@ from ginseng.bus.port import READ_COUNT_BITS
 from ginseng.bus.realign import Pack
 from ginseng.bus.shapes import READERS, DmaShapes
 from ginseng.crypto.job import LanePort
-from ginseng.flow.queue import Queue
+from ginseng.flow.queue import Queue, Spill
 from ginseng.isa.transfer import Client
 from ginseng.tec.arrive import Arrivals, piece_layout
 from ginseng.tec.buffer import Buffer
@@ -26,6 +26,10 @@ __all__ = ["ReadFault", "ReadPath"]
 
 #: Orders that wait for their beats: several of a burst where only parts of it are meant.
 _ORDERS: Final = 32
+
+
+#: Beats that came while the lane was with a store; a block RAM of them, one is in its register.
+_SPILL: Final = 513
 
 
 class ReadFault(enum.Enum, shape=2):
@@ -153,7 +157,13 @@ class ReadPath(wiring.Component):
         wiring.connect(m, walker.job, wiring.flipped(self.lane.job))
         wiring.connect(m, walker.visit, verifier.visit)
         wiring.connect(m, walker.test, wiring.flipped(self.test))
-        wiring.connect(m, wiring.flipped(self.r), arrivals.r)
+        if shapes.tec.half_duplex:
+            # The bus goes on while the lane is with a store.
+            m.submodules.spill = spill = Spill(self.r.p.shape(), _SPILL)
+            wiring.connect(m, wiring.flipped(self.r), spill.i)
+            wiring.connect(m, spill.o, arrivals.r)
+        else:
+            wiring.connect(m, wiring.flipped(self.r), arrivals.r)
         wiring.connect(m, arrivals.lane_beat, wiring.flipped(self.lane.i))
         wiring.connect(m, arrivals.tag, verifier.expected)
         m.d.comb += [

@@ -191,7 +191,10 @@ class Walker(wiring.Component):
         m.d.comb += [
             pointer.eq(reserved[client]),
             used.eq(pointer - Array(self.taken)[client]),
-            fits.eq(used + Mux(constant.tight, beats * most_pieces(shapes), beats) <= depth),
+            # A tag alone needs none: who waited for room here would let others come before it.
+            fits.eq(
+                used + Mux(constant.tight, data_beats * most_pieces(shapes), data_beats) <= depth
+            ),
             may.eq(self.enable & ~self.stop & ~self.ar.valid & self.order.ready),
         ]
         with m.If(self.ar.ready):

@@ -24,6 +24,9 @@ __all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "ImportPort", "WritePath"]
 #: Of the lane: what is sealed, and the source of an import.
 SEAL_CONTEXT: Final = Client.STORE.value
 OPEN_CONTEXT: Final = SEAL_CONTEXT + 1
+#: Beats of a store that the lane takes at once, where a beat is less than a block: the first are
+#: on their way while the last of the burst still come.
+_JOB_BEATS: Final = 32
 #: Beats that wait; one more is in the output register of the queue.
 _PLAINTEXT_BYTES: Final = 4096
 _LOG_TAG: Final = (TAG_BYTES - 1).bit_length()
@@ -61,8 +64,9 @@ class ImportPort(wiring.Signature):
 class WritePath(wiring.Component):
     """Seals what the core stores and what is imported, and writes it.
 
-    One beat per cycle. A burst takes the lane when all its beats are there, and a descriptor's
-    first burst only when all the loads that it may depend on verified. Chunks of measured exports
+    One beat per cycle. A burst takes the lane part by part, each when all its beats are there, and
+    a descriptor's first only when all the loads that it may depend on verified. Then nobody else
+    has the lane until all of the burst had it: its address may be out. Chunks of measured exports
     do not overlap. A descriptor completes when the responses to all its bursts came.
 
     Imports go burst by burst: the source's beats are measured and, if they are sealed, opened,
@@ -95,8 +99,10 @@ class WritePath(wiring.Component):
     #: In: loads taken, and the longest prefix of them that verified; both modulo 2**16.
     issued: Signal
     verified: Signal
-    #: Out: to the lane.
+    #: Out: to the lane; beats wait for it, and the burst of which it had a part goes on.
     lane: Any
+    pressing: Signal
+    exclusive: Signal
     #: Out: chunks to be begun: test and set the bit. In: the answer, in order.
     chunk_begin: stream.Interface
     begin_valid: Signal
@@ -146,6 +152,8 @@ class WritePath(wiring.Component):
                 "issued": In(READ_COUNT_BITS),
                 "verified": In(READ_COUNT_BITS),
                 "lane": Out(LanePort(shapes)),
+                "pressing": Out(1),
+                "exclusive": Out(1),
                 "chunk_begin": Out(stream.Signature(data.StructLayout(bit))),
                 "begin_valid": In(1),
                 "begin_fresh": In(1),
@@ -221,29 +229,39 @@ class WritePath(wiring.Component):
         exported = Signal()
         twice = Signal()
         failed = Signal()
-        #: Beats in the buffer that no job was made of.
+        #: Beats in the buffer that no job was made of; of the burst; what the next job has of it.
         there = Signal(range(intake.depth + 1))
+        left, part = Signal.like(now.beats), Signal.like(now.beats)
+        ends = Signal()
         complete = Signal()
         given = Signal()
         m.d.comb += [
             # SEC: TEC.STORE_BARRIER -- what is pending is younger than the sample.
             verified.eq(age >= pending),
             exported.eq(now.measured & ~importing.active),
-            complete.eq(there >= now.beats),
+            part.eq(Mux(ends, left, _JOB_BEATS)),
+            ends.eq(importing.active | (shapes.granules > 1) | (left <= _JOB_BEATS)),
+            complete.eq(there >= part),
+            self.pressing.eq((there != 0) & ~importing.active),
             given.eq(self.lane.job.valid & self.lane.job.ready),
         ]
         m.d.sync += [
             age.eq(self.issued - sample),
             pending.eq(self.issued - self.verified),
-            there.eq(there + intake.pushed - Mux(given, now.beats, 0)),
+            there.eq(there + intake.pushed - Mux(given, part, 0)),
         ]
+        with m.If(given & ~ends):
+            blocks = _JOB_BEATS * bus.beat_bytes >> _LOG_TAG
+            m.d.sync += [now.start.eq(0), now.counter.eq(now.counter + blocks)]
 
         # The lane.
         job = self.lane.job.p
         opening = Signal()
-        for name in ("beats", "first", "end", "counter", "start", "last", "nbytes"):
+        for name in ("first", "end", "counter", "start", "nbytes"):
             m.d.comb += job[name].eq(now[name])
         m.d.comb += [
+            job.beats.eq(part),
+            job.last.eq(now.last & ends),
             job.seals.eq(~opening),
             job.slot.eq(Mux(opening, importing.slot, now.slot)),
             job.context.eq(Mux(opening, OPEN_CONTEXT, SEAL_CONTEXT)),
@@ -318,7 +336,7 @@ class WritePath(wiring.Component):
                     bursts.ready.eq(~self.stop & (samples.o.valid | ~loads)),
                     samples.o.ready.eq(bursts.valid & bursts.ready & loads),
                 ]
-                m.d.sync += [now.eq(bursts.p), sample.eq(samples.o.p)]
+                m.d.sync += [now.eq(bursts.p), left.eq(bursts.p.beats), sample.eq(samples.o.p)]
                 with m.If(bursts.valid & bursts.ready):
                     with m.If(loads):
                         m.next = "Count-Loads"
@@ -379,12 +397,15 @@ class WritePath(wiring.Component):
 
             with m.State("Seal-Burst"):
                 m.d.comb += [
-                    self.lane.job.valid.eq(complete & sink.room & ~self.stop & ~failed),
-                    sink.enable.eq(given),
+                    self.lane.job.valid.eq(
+                        complete & (sink.room | self.exclusive) & ~self.stop & ~failed
+                    ),
+                    sink.enable.eq(given & ~self.exclusive),
                 ]
                 with m.If(given):
-                    m.d.sync += opened.eq(0)
-                    m.next = "Take-Burst"
+                    m.d.sync += [opened.eq(0), left.eq(left - part), self.exclusive.eq(~ends)]
+                    with m.If(ends):
+                        m.next = "Take-Burst"
 
         return m
 

@@ -20,6 +20,8 @@ __all__ = ["choose_chunk", "divisors", "protected_bytes", "segment_traffic"]
 
 #: Chunks of what nobody stores; anything in between gains nothing.
 _POWERS: Final = tuple(GRANULE << n for n in range(16))
+#: What a chunk costs beside its bytes: a burst more, whose latency is that of so many bytes.
+_BURST_COST: Final = 128
 #: Longest chunk of an activation: a run of this length pays 0.1 % for its tag, and a longer one
 #: only makes a partial reader fetch more.
 _ACTIVATION_LIMIT: Final = 16384
@@ -43,6 +45,7 @@ def _traffic(
     starts: NDArray[np.int64],
     chunk: int,
     length: int,
+    per_chunk: int = 0,
 ) -> int:
     """Return bytes moved for runs; ``starts`` are the indices at which a new transfer begins.
 
@@ -55,14 +58,16 @@ def _traffic(
     count = int((last - first + 1).sum() - shared.sum())
     short = length % chunk
     tail = int((last == (length - 1) // chunk).sum()) if short else 0
-    return count * (chunk + TAG_BYTES) - tail * (chunk - short)
+    return count * (chunk + TAG_BYTES + per_chunk) - tail * (chunk - short)
 
 
-def _reads_traffic(reads: Sequence[Access], chunks: Sequence[int], length: int) -> list[int]:
+def _reads_traffic(
+    reads: Sequence[Access], chunks: Sequence[int], length: int, per_chunk: int
+) -> list[int]:
     begin, end = runs(reads)
     counts = [1 if a.rows == 1 or a.stride == a.row_bytes else a.rows for a in reads]
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-    return [_traffic(begin, end, starts, chunk, length) for chunk in chunks]
+    return [_traffic(begin, end, starts, chunk, length, per_chunk) for chunk in chunks]
 
 
 def choose_chunk(segment: Segment) -> int:
@@ -89,22 +94,23 @@ def choose_chunk(segment: Segment) -> int:
     if not segment.reads:
         return candidates[-1]
     # The shorter of two equals: its first bytes are verified sooner.
-    return min(zip(segment_traffic(segment, candidates), candidates, strict=True))[1]
+    costs = segment_traffic(segment, candidates, per_chunk=_BURST_COST)
+    return min(zip(costs, candidates, strict=True))[1]
 
 
-def segment_traffic(segment: Segment, chunks: Sequence[int]) -> list[int]:
+def segment_traffic(segment: Segment, chunks: Sequence[int], *, per_chunk: int = 0) -> list[int]:
     """Return the bytes that every access of ``segment`` together moves, with each of ``chunks``.
 
-    What is stored counts with its tags alone.
+    What is stored counts with its tags alone. Each chunk that is moved counts ``per_chunk`` more.
     """
     read = (
-        _reads_traffic(segment.reads, chunks, segment.length)
+        _reads_traffic(segment.reads, chunks, segment.length, per_chunk)
         if segment.reads
         else [0] * len(chunks)
     )
     if not segment.writes:
         return read
     return [
-        nbytes + TAG_BYTES * -(-segment.length // chunk)
+        nbytes + (TAG_BYTES + per_chunk) * -(-segment.length // chunk)
         for nbytes, chunk in zip(read, chunks, strict=True)
     ]
