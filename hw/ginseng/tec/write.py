@@ -242,7 +242,7 @@ class WritePath(wiring.Component):
             part.eq(Mux(ends, left, _JOB_BEATS)),
             ends.eq(importing.active | (shapes.granules > 1) | (left <= _JOB_BEATS)),
             complete.eq(there >= part),
-            self.pressing.eq((there != 0) & ~importing.active),
+            self.pressing.eq(self.lane.job.valid & ~importing.active),
             given.eq(self.lane.job.valid & self.lane.job.ready),
         ]
         m.d.sync += [
