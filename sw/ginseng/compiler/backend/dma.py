@@ -44,7 +44,7 @@ class Agenda:
 
 
 def _pieces(begin: int, end: int, model: CostModel, most: int) -> Iterator[int]:
-    """Yield the beats of each burst of the bytes ``begin`` to ``end - 1``, no more than ``most``."""
+    """Yield the beats of each burst of the bytes ``begin`` to ``end - 1``, ``most`` at most."""
     limit = most * model.beat_bytes
     begin -= begin % model.beat_bytes
     while begin < end:

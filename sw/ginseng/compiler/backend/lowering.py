@@ -25,6 +25,8 @@ from ginseng.isa.insn import AluOp
 
 #: Tilings of a layer that are tried out instruction by instruction.
 _TRIALS: Final = 28
+#: Bytes of DRAM traffic that are worth a cycle to whoever shares it.
+_WORTH: Final = 64
 
 __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 
@@ -179,11 +181,11 @@ class Layer:
         neighbours: Callable[[Tiling], Sequence[Tiling]],
         emit: Callable[[Tiling, "Layer"], None],
     ) -> Tuned:
-        #: Cycles, bytes, order of trial; None where it cannot be emitted.
-        costs: dict[Tiling, tuple[int, int, int] | None] = {}
+        #: What ranks it, cycles, bytes, order of trial; None where it cannot be emitted.
+        costs: dict[Tiling, tuple[int, int, int, int] | None] = {}
         refusal: CompilerError | None = None
 
-        def ranked() -> list[tuple[tuple[int, int, int], Tiling]]:
+        def ranked() -> list[tuple[tuple[int, int, int, int], Tiling]]:
             found = [(cost, tiling) for tiling, cost in costs.items() if cost is not None]
             return sorted(found, key=lambda entry: entry[0])
 
@@ -191,8 +193,8 @@ class Layer:
             before = ranked()[:1]
             for option in fresh[: _TRIALS - len(costs)]:
                 try:
-                    trial = self._builder.trial(self.node, partial(emit, option))
-                    costs[option] = (*trial, len(costs))
+                    cycles, nbytes = self._builder.trial(self.node, partial(emit, option))
+                    costs[option] = (cycles + nbytes // _WORTH, cycles, nbytes, len(costs))
                 except CompilerError as error:
                     costs[option] = None
                     refusal = error
@@ -206,12 +208,12 @@ class Layer:
         second = others[0] if others else None
         return Tuned(
             best=best,
-            cycles=cost[0],
-            nbytes=cost[1],
+            cycles=cost[1],
+            nbytes=cost[2],
             tried=len(costs),
             second=None if second is None else second[1],
-            second_cycles=0 if second is None else second[0][0],
-            second_nbytes=0 if second is None else second[0][1],
+            second_cycles=0 if second is None else second[0][1],
+            second_nbytes=0 if second is None else second[0][2],
         )
 
     def fits(self, needed: int, memory: Memory, what: str) -> None:

@@ -241,19 +241,26 @@ def _tilings(g: Geometry, core: CoreConfig) -> Iterator[Tiling]:
 
 
 def neighbours(g: Geometry, core: CoreConfig, t: Tiling) -> list[Tiling]:
-    """Return the tilings that differ from ``t`` by one step of one extent, or by the loop order."""
+    """Return the tilings that differ from ``t`` by one step of one extent, or by the loop order.
+
+    A step is to the next size, or to the next that divides the extent: chunks like equal parts.
+    """
     extents = {
-        "rows": splits(g.out_height),
-        "out_blocks": splits(g.out_blocks),
-        "in_blocks": splits(g.reach(t.out_blocks)),
-        "kernel_rows": splits(g.kernel[0]),
+        "rows": g.out_height,
+        "out_blocks": g.out_blocks,
+        "in_blocks": g.reach(t.out_blocks),
+        "kernel_rows": g.kernel[0],
     }
     at = {name: getattr(t, name) for name in extents}
     moves: list[dict[str, int]] = []
-    for name, sizes in extents.items():
-        below = [n for n in sizes if n < at[name]]
-        above = [n for n in sizes if n > at[name]]
-        moves += [at | {name: n} for n in (*below[:1], *above[-1:])]
+    for name, extent in extents.items():
+        sizes = splits(extent)
+        for some in (sizes, [n for n in sizes if extent % n == 0]):
+            below = [n for n in some if n < at[name]]
+            above = [n for n in some if n > at[name]]
+            moves += [
+                move for n in (*below[:1], *above[-1:]) if (move := at | {name: n}) not in moves
+            ]
     found = [_tiling(g, core, rows_outer=t.rows_outer, **move) for move in moves]
     found.append(_tiling(g, core, rows_outer=not t.rows_outer, **at))
     return [tiling for tiling in found if tiling is not None]
