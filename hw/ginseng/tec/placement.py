@@ -112,7 +112,8 @@ class Placement(wiring.Component):
         acc, total = Signal(signed(self.width)), Signal(signed(self.width))
         own = Signal(self.width)
         others = Signal(self.width)
-        of_row, of_other = Signal(), Signal()
+        of_row = Signal()
+        of_other = Signal()
         choice = Signal(_Choice)
         subtract, carry = Signal(), Signal()
         below = total[-1]
@@ -147,7 +148,8 @@ class Placement(wiring.Component):
         ]
 
         # What is compared: with the window, or else with another row; the second half of that.
-        window, back = Signal(), Signal()
+        window = Signal()
+        back = Signal()
         last = self.index == self.shapes.tec.table_entries - 1
 
         def choose(*, extent: bool = False, first: bool = False) -> None:

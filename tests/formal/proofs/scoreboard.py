@@ -158,12 +158,6 @@ PROOFS = [
                 old="m.d.sync += [waiting[n].eq(0) for waiting in waits]",
                 new="pass",
             ),
-            Bug(
-                name="an entry that retires in this cycle is waited for",
-                module=SCOREBOARD,
-                old="                    & ~complete[n]\n",
-                new="",
-            ),
         ),
     ),
 ]

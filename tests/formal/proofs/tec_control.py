@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out
 
 from ginseng.bench.formal.harness import Harness
 from ginseng.bench.formal.proof import Bug, Engine, Proof
-from ginseng.isa.config import BusConfig, SystemConfig, TecConfig
+from ginseng.isa.config import BusConfig, CoreConfig, SystemConfig, TecConfig
 from ginseng.isa.mailbox import Refusal
 from ginseng.isa.table import Limits
 from ginseng.tec import bitmap as bitmap_module
@@ -172,7 +172,10 @@ class Apart(Harness):
 
     ENTRIES, WINDOW, GRANULE, ALIGNMENT = 2, 4096, 512, 1024
     CONFIG = SystemConfig(
-        bus=BusConfig(window_bytes=WINDOW), tec=TecConfig(table_entries=ENTRIES, bitmap_bits=2)
+        # What is stored is whole granules, as everywhere.
+        core=CoreConfig(log_batch=4, log_block=5),
+        bus=BusConfig(window_bytes=WINDOW),
+        tec=TecConfig(table_entries=ENTRIES, bitmap_bits=2),
     )
 
     def build(self, m: Module) -> None:
@@ -186,9 +189,7 @@ class Apart(Harness):
         states = module._generated["fsm"].encoding
         # How many chunks a row has is divided out in the design; here it is any number.
         self.replace("dut.difference", len(dut.chunk) + 2)
-        base, tag_base, length = (
-            self.constant(m, name, shapes.index_bits) for name in ("base", "tag_base", "length")
-        )
+        base, length = (self.constant(m, name, shapes.index_bits) for name in ("base", "length"))
         imports, tagged = self.constant(m, "imports"), self.constant(m, "tagged")
         table = [self.constant(m, f"row_{n}", dut.other.shape()) for n in range(self.ENTRIES)]
         handle = self.constant(m, "handle", range(self.ENTRIES))
@@ -202,9 +203,7 @@ class Apart(Harness):
             dut.start.eq(self.free("start")),
             dut.imports.eq(imports),
             dut.tagged.eq(tagged),
-            Assume(tagged | imports),
             dut.base.eq(base),
-            dut.tag_base.eq(tag_base),
             dut.length.eq(length),
             dut.other.eq(Mux(dut.by_index, row.as_value(), source.as_value())),
         ]
@@ -212,37 +211,22 @@ class Apart(Harness):
         # Spans: first granule, and how many.
         unit, end = self.ALIGNMENT // self.GRANULE, self.WINDOW // self.GRANULE
 
-        def spans(entry):
-            return (entry.base * unit, entry.length), (entry.tag_base * unit, entry.chunks)
+        def span(entry):
+            return entry.base * unit, entry.extent
 
-        own = (
-            (base, Mux(imports, source.length, length)),
-            (tag_base, Mux(imports, source.chunks, dut.chunks)),
-        )
-
-        def inside(span):
-            return span[0] + span[1] <= end
+        own = base, Mux(imports, Mux(tagged, source.extent, source.length), dut.extent)
 
         def apart(one, other):
             return (one[0] + one[1] <= other[0]) | (other[0] + other[1] <= one[0])
 
-        def apart_from(entry):
-            """The four comparisons with a row, in their order."""
-            return [
-                ~entry.valid | apart(mine, theirs) | (~tagged if mine is own[1] else 0)
-                for mine in own
-                for theirs in spans(entry)
-            ]
+        inside = own[0] + own[1] <= end
+        apart_from = [~entry.valid | apart(own, span(entry)) for entry in table]
+        with_tags = imports | (dut.extent == length + dut.chunks)
 
         # The claim.
         good = dut.done & ~dut.outside & ~dut.overlaps
         with m.If(good):
-            m.d.comb += [
-                Assert(inside(own[0])),
-                Assert(inside(own[1]) | ~tagged),
-                Assert(apart(*own) | imports),
-                *(Assert(Cat(apart_from(entry)).all()) for entry in table),
-            ]
+            m.d.comb += [Assert(inside), Assert(Cat(apart_from).all()), Assert(with_tags)]
         m.d.comb += [
             Cover(good & imports & table[0].valid),
             Cover(good & ~imports),
@@ -258,34 +242,32 @@ class Apart(Harness):
             self.peek(f"dut.{name}", shape)
             for name, shape in (("of_row", 1), ("own", dut.width), ("others", dut.width))
         )
-        window, other, tags, other_tags, back = (
-            self.peek(f"dut.{name}") for name in ("window", "apart", "tags", "other_tags", "back")
-        )
-
-        def pick(which, pair, n):
-            return Mux(which, pair[1][n], pair[0][n])
+        window, back = self.peek("dut.window"), self.peek("dut.back")
 
         def first(n):
-            return Mux(back, second_of(other_tags, n), pick(tags, own, n))
+            return Mux(back, span(row)[n], own[n])
 
         def second(n):
-            return Mux(back, pick(tags, own, n), second_of(other_tags, n))
-
-        def second_of(which, n):
-            return Mux(other, pick(which, spans(row), n), pick(which, own, n))
+            return Mux(window | back, own[n], span(row)[n])
 
         operand = Mux(of_row, theirs, mine)
         start = Signal(signed(dut.width))
         m.d.comb += start.eq(Mux(window, end, first(0)))
-        divides = at["Divide"] | at["Choose-Quotient"] | at["Round-Up"] | at["Take-Chunks"]
+        divides = at["Divide"] | at["Choose-Quotient"] | at["Round-Up"]
+        adds = at["Add-Length"] | at["Take-Extent"]
         compares = at["Compare-Span"] | at["Add-Base"]
-        subtracts = at["Subtract-Base"] | at["Subtract-Length"]
+        subtracts = at["Subtract-Base"] | at["Subtract-Extent"]
         ends = at["Take-Free"] | at["Subtract-Chunks"]
-        working = at["Compare-Window"] | compares | subtracts | divides | at["Seek-Row"] | ends
+        looks = at["Compare-Window"] | compares | subtracts | at["Seek-Row"] | ends
+        working = divides | adds | looks
         with m.If(working):
             m.d.comb += Assert(~(dut.outside | dut.overlaps))
         with m.Else():
             m.d.comb += Assert(~dut.by_index)
+        with m.If(at["Add-Length"]):
+            m.d.comb += [Assert(operand == length), Assume(acc <= length)]
+        with m.If(at["Take-Extent"]):
+            m.d.comb += Assert(acc == length + dut.chunks)
         with m.If(at["Compare-Window"]):
             m.d.comb += [Assert(window), Assert(acc == end)]
         with m.If(compares):
@@ -294,36 +276,27 @@ class Apart(Harness):
             m.d.comb += Assert(operand == first(0))
         with m.If(at["Subtract-Base"]):
             m.d.comb += [Assert(acc == start), Assert(operand == second(0))]
-        with m.If(at["Subtract-Length"]):
+        with m.If(at["Subtract-Extent"]):
             m.d.comb += [Assert(acc == start - second(0)), Assert(operand == second(1))]
-        with m.If(divides):
-            m.d.comb += [Assert(window), Assert(~imports), Assert(~other_tags)]
+        with m.If(divides | adds):
+            m.d.comb += [Assert(window), Assert(~imports)]
         with m.If(at["Seek-Row"]):
-            m.d.comb += [Assert(other), Assert(acc == 0), Assert(~(tags | other_tags | back))]
+            m.d.comb += [Assert(acc == 0), Assert(~back)]
         with m.If(window & working):
-            m.d.comb += [Assert(~(other | back | tags)), Assert(tagged | ~other_tags)]
-        with m.If(~window & ~other & (compares | subtracts)):
-            m.d.comb += [Assert(~imports), Assert(~tags & other_tags)]
-        with m.If(other & ~tagged & working):
-            m.d.comb += Assert(~tags)
-        with m.If(other & (compares | subtracts)):
+            m.d.comb += Assert(~back)
+        with m.If(~window & (compares | subtracts)):
             m.d.comb += Assert(row.valid)
         with m.If(ends | at["Seek-Row"]):
-            m.d.comb += [Assert(~window), Assert(other)]
+            m.d.comb += Assert(~window)
+        with m.If(looks):
+            m.d.comb += Assert(with_tags)
 
         # All before that is apart.
-        with m.If(working & (~window | divides | other_tags)):
-            m.d.comb += Assert(inside(own[0]))
-        with m.If(working & ~window):
-            m.d.comb += Assert(inside(own[1]) | ~tagged)
-        with m.If(working & other):
-            m.d.comb += Assert(apart(*own) | imports)
-        for n, entry in enumerate(table):
-            with m.If(ends | (working & other & (dut.index > n))):
-                m.d.comb += Assert(Cat(apart_from(entry)).all())
-            with m.If((compares | subtracts) & other & (dut.index == n)):
-                for position, separate in enumerate(apart_from(entry)):
-                    m.d.comb += Assert(separate | (Cat(other_tags, tags) <= position))
+        with m.If(looks & ~window):
+            m.d.comb += Assert(inside)
+        for n, separate in enumerate(apart_from):
+            with m.If(ends | (looks & ~window & (dut.index > n))):
+                m.d.comb += Assert(separate)
 
 
 class Taken(Harness):
@@ -332,7 +305,7 @@ class Taken(Harness):
     CONFIG = SystemConfig(
         bus=BusConfig(window_bytes=4096), tec=TecConfig(table_entries=2, bitmap_bits=4)
     )
-    FIELDS = ("base", "tag_base", "length", "chunk")
+    FIELDS = ("base", "length", "chunk")
 
     def build(self, m: Module) -> None:
         shapes = TecShapes(self.CONFIG)
@@ -368,9 +341,9 @@ class Taken(Harness):
 
         # What the checks said of the row, and what was taken.
         legal, fits, places, there = Signal(), Signal(), Signal(), Signal()
-        chunks = Signal.like(placement.chunks)
-        kept = {name: Signal.like(dut.lookup.entry[name]) for name in (*self.FIELDS, "chunks")}
-        m.d.sync += chunks.eq(placement.chunks)
+        extent = Signal.like(placement.extent)
+        kept = {name: Signal.like(dut.lookup.entry[name]) for name in (*self.FIELDS, "extent")}
+        m.d.sync += extent.eq(placement.extent)
         with m.If(placement.start):
             m.d.sync += [legal.eq(rules.refusal == Refusal.NONE), fits.eq(0), places.eq(1)]
         with m.Elif(placement.done & places):
@@ -379,7 +352,7 @@ class Taken(Harness):
         takes = dut.done & (dut.op == TableOp.LOAD) & (dut.refusal == Refusal.NONE)
         with m.If(takes):
             row, position = dut.row, shapes.position_bits
-            far = (row.base[position:], row.tag_base[position:], row.length[position:])
+            far = (row.base[position:], row.length[position:])
             m.d.comb += [
                 Assert(legal & fits),
                 Assert(~Cat(*far).any()),
@@ -387,10 +360,10 @@ class Taken(Harness):
                 Assert(~(ours & there)),
             ]
             with m.If(ours & ~dut.check):
-                m.d.sync += [there.eq(1), kept["chunks"].eq(chunks)]
+                m.d.sync += [there.eq(1), kept["extent"].eq(extent << 4)]
                 m.d.sync += [kept[name].eq(row[name]) for name in self.FIELDS]
         row = dut.row
-        odd = Cat(row.base[:7], row.tag_base[:7], row.length[:4], row.chunk[:4]).any()
+        odd = Cat(row.base[:7], row.length[:4], row.chunk[:4]).any()
         m.d.comb += [
             # What is legal by itself is in units.
             Assume((rules.refusal != Refusal.NONE) | ~odd),
@@ -507,24 +480,18 @@ PROOFS = [
     Proof(
         name="placement",
         claim="P5: a row or source that is neither outside nor overlaps lies inside the window, "
-        "and shares no granule with data or tags of any row, nor a row with its own tags",
+        "and shares no granule with any row; a row's tags belong to it",
         harness=Apart,
         configuration=f"window of {Apart.WINDOW // Apart.GRANULE} granules, bases are multiples of "
         f"{Apart.ALIGNMENT // Apart.GRANULE}, {Apart.ENTRIES} rows, also illegal ones; a row has "
         "any number of chunks, instead of the quotient",
-        assumptions=("operands stay the same", "a row has tags"),
+        assumptions=("operands stay the same", "a row has no more chunks than granules"),
         generalises="rows are compared one after the other in a loop, all alike; positions are "
         "compared as whole numbers, and an operation starts from the same registers each time",
         engine=Engine.INDUCTION,
         depth=26,
         timeout=900,
         bugs=(
-            Bug(
-                name="tags are not compared with tags",
-                module=PLACEMENT,
-                old="with m.Elif(other_tags & (tags | ~self.tagged)):",
-                new="with m.Elif(tags | (other_tags & ~self.tagged)):",
-            ),
             Bug(
                 name="a span that starts with another does not meet it",
                 module=PLACEMENT,
@@ -540,16 +507,14 @@ PROOFS = [
             Bug(
                 name="tags may leave the window",
                 module=PLACEMENT,
-                old="m.d.sync += [self.chunks.eq(acc), acc.eq(end), other_tags.eq(1)]",
-                new="m.d.sync += [self.chunks.eq(acc), acc.eq(end * 2), other_tags.eq(1)]",
+                old="m.d.sync += [self.chunks.eq(acc), acc.eq(total)]",
+                new="m.d.sync += [self.chunks.eq(acc), acc.eq(total - acc)]",
             ),
             Bug(
-                name="a row is not compared with its own tags",
+                name="a sealed source has no tags",
                 module=PLACEMENT,
-                old="                        m.d.sync += window.eq(0)\n"
-                '                        m.next = "Compare-Span"',
-                new="                        m.d.sync += Cat(window, apart, other_tags).eq(0b010)\n"
-                '                        m.next = "Seek-Row"',
+                old="dense = self.imports & ~self.tagged & ~theirs",
+                new="dense = self.imports & ~theirs",
             ),
         ),
     ),
@@ -588,10 +553,10 @@ PROOFS = [
                 new="with m.Elif(now.valid & self.check):",
             ),
             Bug(
-                name="tags far behind the window wrap into it",
+                name="a row far behind the window wraps into it",
                 module=TABLE,
-                old="with m.Elif(far_data | far_tags):",
-                new="with m.Elif(far_data):",
+                old="with m.Elif(far):",
+                new="with m.Elif(far & writes):",
             ),
             Bug(
                 name="the handle of a row is cut off",
