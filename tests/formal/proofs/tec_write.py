@@ -2,9 +2,8 @@
 
 from functools import partial
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.hdl import Assert, Assume, Cover
-from amaranth.lib.data import StructLayout
 
 from ginseng.bench.formal.harness import Harness
 from ginseng.bench.formal.proof import Bug, Engine, Proof
@@ -13,11 +12,12 @@ from ginseng.bus.port import READ_COUNT_BITS
 from ginseng.bus.shapes import PAGE_BYTES
 from ginseng.flow.queue import Chain
 from ginseng.isa.config import BusConfig, SystemConfig
+from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import BASE_ALIGNMENT, GRANULE
 from ginseng.isa.transfer import Client
 from ginseng.tec.segment import Segments, segment_layout
 from ginseng.tec.shapes import TecShapes
-from ginseng.tec.sink import TAG_DEPTH, Sink, outgoing_layout
+from ginseng.tec.sink import Sink, outgoing_layout
 from ginseng.tec.write import WritePath
 
 BUS = BusConfig(outstanding_writes=2, window_bytes=1 << 16)
@@ -33,26 +33,38 @@ class Silence(Harness):
         m.submodules.dut = dut = Sink(SHAPES, SHAPES.burst_beats)
         beats_of = range(SHAPES.burst_beats + 1)
         # Bursts are what `Segments` cuts; when data and tags come is left open.
-        wanted = outgoing_layout(SHAPES)
-        bursts = {name: field.shape for name, field in wanted if name != "tag"}
-        head = self.replace("dut.bursts.o__payload", StructLayout(bursts))
+        head = self.replace("dut.bursts.o__payload", outgoing_layout(SHAPES))
+        offered = self.replace("dut.bursts.o__valid")
         page = PAGE_BYTES // BUS.beat_bytes
-        m.d.comb += Assume(
-            ~self.replace("dut.bursts.o__valid")
-            | (
-                (head.beats != 0)
-                & (head.beats <= SHAPES.burst_beats)
-                & (head.beat % page + head.beats <= page)
-                # Whole blocks, so whole beats.
-                & (head.end > 0)
-            )
-        )
+        tag_beats = TAG_BYTES // BUS.beat_bytes
+        taken = Signal(len(head.beats) + 1)
+        m.d.comb += [
+            taken.eq(head.beats + Mux((head.last > 0) & (head.joins > 0), tag_beats, 0)),
+            Assume(
+                ~offered
+                | (
+                    (head.beats != 0)
+                    & (taken <= SHAPES.burst_beats)
+                    & (head.beat % page + taken <= page)
+                    # Whole blocks, so whole beats.
+                    & ~((head.beat | head.beats) % tag_beats).any()
+                    & (head.end > 0)
+                )
+            ),
+        ]
+        # A burst stays until it is taken: with its tag's own, if that is not in the same.
+        before, waits, owes, apart = Signal(len(head.as_value())), Signal(), Signal(), Signal()
+        m.d.comb += [
+            apart.eq((head.last > 0) & (head.joins == 0)),
+            Assume(~waits | (offered & (head.as_value() == before))),
+        ]
+        m.d.sync += [
+            before.eq(head.as_value()),
+            owes.eq(Mux(dut.counted, apart & ~owes, owes)),
+            waits.eq(offered & ~(dut.counted & (owes | ~apart))),
+        ]
         self.replace("dut.spare", 8)
-        for name in ("due", "came"):
-            self.replace(f"dut.{name}", range(TAG_DEPTH + 1))
-        places = {"tag": wanted["tag"].shape, "final": 1, "measured": 1}
-        self.replace("dut.places.o__payload", StructLayout(places))
-        self.replace("dut.places.o__valid")
+        self.replace("dut.came", 3)
         self.replace("dut.ciphertext.o__payload", BUS.data_bits)
         self.replace("dut.ciphertext.o__valid")
         self.replace("dut.tags.o__payload", 128)
@@ -141,27 +153,43 @@ class Bursts(Harness):
         plan, o = dut.i.p, dut.o.p
         block = GRANULE - 1
         extra = Mux(plan.rows == 1, 0, Mux(plan.rows == 2, plan.stride, plan.stride << 1))
-        end = plan.base + plan.length
+        end = plan.base + plan.extent
+        # One tensor, whose chunks are a power of two long, so that shifts divide by them.
+        window = SMALL.config.bus.window_bytes
+        log = self.constant(m, "log_chunk", range(window.bit_length()))
+        base, length = (self.constant(m, name, len(plan.base)) for name in ("base", "length"))
+        first = self.free("first", len(plan.base))
+
+        def chunks(nbytes):
+            return (nbytes >> log)[: len(plan.index)]
+
+        def within(nbytes):
+            return nbytes & ((1 << log) - 1)
+
         m.d.comb += Assume(
             ~dut.i.valid
             | (
-                ((plan.base % BASE_ALIGNMENT) == 0)
-                & (end <= SMALL.config.bus.window_bytes)
+                (log >= (GRANULE - 1).bit_length())
+                & (plan.chunk == 1 << log)
+                & (plan.base == base)
+                & (base % BASE_ALIGNMENT == 0)
+                & (length <= window)
+                & (plan.extent == length + ((chunks(length) + within(length).any()) * GRANULE))
+                & (end <= window)
                 & (plan.rows > 0)
                 & (plan.rows <= 3)
                 & (plan.row_bytes > 0)
-                & (plan.position + extra + plan.row_bytes <= plan.length)
-                & (plan.chunk > 0)
-                & (plan.chunk <= SMALL.config.bus.window_bytes)
-                & (plan.within < plan.chunk)
-                & ~((plan.position | plan.stride | plan.row_bytes | plan.length) & block).any()
-                & ~((plan.chunk | plan.within | plan.stride_within) & block).any()
+                & (first + extra + plan.row_bytes <= length)
+                & (plan.position == first + chunks(first) * GRANULE)
+                & (plan.index == chunks(first))
+                & (plan.within == within(first))
+                & (plan.stride_index == chunks(plan.stride))
+                & (plan.stride_within == within(plan.stride))
+                & ~((first | plan.stride | plan.row_bytes | length) & block).any()
             )
         )
         page = PAGE_BYTES // BUS.beat_bytes
-        # A tensor has one base and one length.
-        first = self.constant(m, "place", len(plan.base) + len(plan.length))
-        m.d.comb += Assume(~dut.i.valid | (first == Cat(plan.base, plan.length)))
+        tag_beats = TAG_BYTES // BUS.beat_bytes
         given = dut.o.valid & dut.o.ready
         next_beat = Signal(len(o.beat) + 1)
         open_chunk = Signal()
@@ -178,7 +206,9 @@ class Bursts(Harness):
                 Assert(o.beats <= SMALL.burst_beats),
                 Assert(o.beat % page + o.beats <= page),
                 Assert(o.beat * BUS.beat_bytes >= plan.base),
-                Assert((o.beat + o.beats) * BUS.beat_bytes <= end),
+                Assert((o.beat + o.beats + Mux(o.last, tag_beats, 0)) * BUS.beat_bytes <= end),
+                Assert(~o.joins | (o.beat % page + o.beats + tag_beats <= page)),
+                Assert(~o.joins | (o.last & (o.beats + tag_beats <= SMALL.burst_beats))),
                 # An open chunk goes on where it stopped, and nowhere else.
                 Assert(o.start == ~open_chunk),
                 Assert(~open_chunk | (o.beat == next_beat)),
@@ -299,7 +329,8 @@ PROOFS = [
         generalises=SIZES,
         assumptions=(
             "a stop stays",
-            "bursts are not empty, not too long, and within 4 KiB",
+            "bursts are not empty, and with a tag that joins not too long and within 4 KiB",
+            "a burst stays until it is taken",
             "data, tags and bursts come at any time and are anything",
         ),
         depth=12,
@@ -332,8 +363,8 @@ PROOFS = [
             Bug(
                 name="WLAST comes a beat early",
                 module=SINK,
-                old="last.eq(count == sending.beats - 1)",
-                new="last.eq((count == sending.beats - 1) | (count == sending.beats - 2))",
+                old="last.eq(Mux(tagging, word == tag_beats - 1,",
+                new="last.eq(Mux(tagging, 1,",
             ),
             Bug(
                 name="a response before the data is taken for one",
@@ -346,9 +377,10 @@ PROOFS = [
     Proof(
         name="store-bursts",
         claim="The first bursts of a store are not empty, no longer than AXI allows, never across "
-        "4 KiB, and inside the tensor",
+        "4 KiB, and inside the tensor; so is a tag behind them, and one that joins them",
         harness=Bursts,
-        configuration="AXI3, 64 bit; a window of 8 KiB; one tensor, up to three rows",
+        configuration="AXI3, 64 bit; a window of 8 KiB; one tensor, chunks of a power of 2, up to "
+        "three rows",
         generalises="bounded; rows are walked one by one, and their number is only counted",
         assumptions=(
             "plans are legal: rows inside the tensor, the tensor inside the window, whole blocks",
@@ -363,6 +395,12 @@ PROOFS = [
                 module=SEGMENT,
                 old="short.eq(longest - Mux(near, where[:log_longest], first))",
                 new="short.eq(longest - first)",
+            ),
+            Bug(
+                name="a tag joins across 4 KiB",
+                module=SEGMENT,
+                old="o.joins.eq(last & (next_block != 0) & (stop_at < most))",
+                new="o.joins.eq(last & (stop_at < most))",
             ),
             Bug(
                 name="a burst is a beat longer",
