@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Final
@@ -21,12 +21,13 @@ from ginseng.compiler.backend.tuned import Tuned, recall, remember
 from ginseng.compiler.errors import CompilerError
 from ginseng.compiler.graph import Graph, Node
 from ginseng.isa.config import CoreConfig, Memory, SystemConfig
+from ginseng.isa.formats import chunk_count
 from ginseng.isa.insn import AluOp
 
 #: Tilings of a layer that are tried out instruction by instruction.
 _TRIALS: Final = 28
 #: Bytes of DRAM traffic that are worth a cycle to whoever shares it.
-_WORTH: Final = 64
+_WORTH: Final = 256
 
 __all__ = ["Code", "Layer", "Slots", "lower_graph"]
 
@@ -164,13 +165,17 @@ class Layer:
 
         """
         builder = self._builder
-        key = (walk, builder.config.core, builder.model)
+        key = (walk, builder.readers(self.node), builder.config.core, builder.model)
         tuned = builder.tuned.get(key) or recall(key)
         if tuned is None:
             options = candidates()
             if not options:
                 return None
-            tuned = self._search(options, neighbours, emit)
+            if builder.model.protect:
+                # What is best without a TEC is a good place to begin: it only lacks tags.
+                plain = replace(builder.model, tag_bytes=0, verify=0)
+                options = [self._search(options, neighbours, emit, plain).best, *options]
+            tuned = self._search(options, neighbours, emit, builder.model)
             remember(key, tuned)
         builder.tuned[key] = builder.plans[self.node.name] = tuned
         return tuned.best
@@ -180,6 +185,7 @@ class Layer:
         options: Sequence[Tiling],
         neighbours: Callable[[Tiling], Sequence[Tiling]],
         emit: Callable[[Tiling, "Layer"], None],
+        model: CostModel,
     ) -> Tuned:
         #: What ranks it, cycles, bytes, order of trial; None where it cannot be emitted.
         costs: dict[Tiling, tuple[int, int, int, int] | None] = {}
@@ -193,7 +199,7 @@ class Layer:
             before = ranked()[:1]
             for option in fresh[: _TRIALS - len(costs)]:
                 try:
-                    cycles, nbytes = self._builder.trial(self.node, partial(emit, option))
+                    cycles, nbytes = self._builder.trial(self.node, partial(emit, option), model)
                     costs[option] = (cycles + nbytes // _WORTH, cycles, nbytes, len(costs))
                 except CompilerError as error:
                     costs[option] = None
@@ -296,20 +302,29 @@ class _Builder:
         where = self.values.setdefault(name, [])
         where.append(self.segment(f"{role.value}.{name}", role, length, None))
 
-    def trial(self, node: Node, emit: Callable[[Layer], None]) -> tuple[int, int]:
-        """Return cycles and bytes of ``node`` alone, emitted by ``emit``."""
+    def trial(self, node: Node, emit: Callable[[Layer], None], model: CostModel) -> tuple[int, int]:
+        """Return cycles and bytes of ``node`` alone under ``model``, emitted by ``emit``."""
         sources = dict.fromkeys(self._graph.sources(node))
         alone = Graph(
             name=node.name, inputs=tuple(sources), nodes=(node,), outputs=(node.output.name,)
         )
-        builder = _Builder(alone, self.config, self.model)
+        builder = _Builder(alone, self.config, model)
         emit(Layer(builder, node))
         builder.stream.finish()
         for segment in builder.segments:
-            if self.model.protect and segment.length:
+            if model.protect and segment.length:
                 segment.chunk = choose_chunk(segment)
-        cost = replay(builder.stream.insns, self.config.core, self.model, layers=1)[0]
-        return cost.cycles, cost.nbytes
+        cost = replay(builder.stream.insns, self.config.core, model, layers=1)[0]
+        # Whoever reads what is stored has a burst and a tag for each of its chunks.
+        readers = self.readers(node) if model.protect else 0
+        written = [s for s in builder.segments if readers and s.writes]
+        shared = readers * sum(chunk_count(s.length, s.chunk) for s in written)
+        burst = model.occupied([model.beats(model.tag_bytes)])
+        return cost.cycles + shared * burst, cost.nbytes + shared * model.tag_bytes
+
+    def readers(self, node: Node) -> int:
+        """Return how many nodes read the chunks that ``node`` stores; none without a TEC."""
+        return len(self._graph.readers(node.output.name)) if self.model.protect else 0
 
 
 def lower_graph(graph: Graph, config: SystemConfig, model: CostModel) -> Code:

@@ -345,12 +345,28 @@ def _price(g: Geometry, t: Tiling, core: CoreConfig, model: CostModel) -> tuple[
 def best_tilings(g: Geometry, core: CoreConfig, model: CostModel, count: int) -> tuple[Tiling, ...]:
     """Return cheap tilings, cheapest first, each of another width than the others.
 
-    At most ``count``, none if none fits. The same arguments give the same tilings every time.
+    At most ``count``, none if none fits; with a TEC as many more of equal parts, each of which is
+    a chunk. The same arguments give the same tilings every time.
     """
     priced = ((_price(g, t, core, model), n, t) for n, t in enumerate(_tilings(g, core)))
-    found: dict[int, Tiling] = {}
-    for _, _, tiling in sorted(priced, key=lambda entry: entry[:2]):
-        found.setdefault(tiling.out_blocks, tiling)
-        if len(found) == count:
-            break
-    return tuple(found.values())
+    ordered = [tiling for _, _, tiling in sorted(priced, key=lambda entry: entry[:2])]
+    found: dict[Tiling, None] = {}
+    for some in (ordered, [t for t in ordered if _is_even(g, t)] if model.protect else []):
+        widths: dict[int, Tiling] = {}
+        for tiling in some:
+            widths.setdefault(tiling.out_blocks, tiling)
+            if len(widths) == count:
+                break
+        found |= dict.fromkeys(widths.values())
+    return tuple(found)
+
+
+def _is_even(g: Geometry, t: Tiling) -> bool:
+    """Return whether every part of each extent is as long as the others."""
+    parts = (
+        (g.out_height, t.rows),
+        (g.out_blocks, t.out_blocks),
+        (g.reach(t.out_blocks), t.in_blocks),
+        (g.kernel[0], t.kernel_rows),
+    )
+    return not any(extent % part for extent, part in parts)
