@@ -8,10 +8,39 @@ from amaranth.lib.wiring import In, Out
 
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import KEY_SLOTS
+from ginseng.tec.segment import chunk_layout
 from ginseng.tec.shapes import VERSION_BITS, TecShapes
-from ginseng.tec.write import ImportPort
 
-__all__ = ["Importer", "import_layout"]
+__all__ = ["ImportPort", "Importer", "import_layout"]
+
+
+class ImportPort(wiring.Signature):
+    """An import's source on its way in place; members as the importer sees them.
+
+    ``active``
+        The next plan is of an import: it waits for no load, its beats come from here.
+    ``sealed``, ``slot``, ``version``
+        Whether the source is opened first, the key for that, and what the nonce has then.
+    ``chunk``
+        The chunk of the tensor that comes next.
+    ``beat``
+        Its bytes, dense from bit 0 on; of a sealed source its tag after them, from bit 0 on.
+    ``done``
+        High for one cycle: the tensor is in place.
+    """
+
+    def __init__(self, shapes: TecShapes) -> None:
+        super().__init__(
+            {
+                "active": Out(1),
+                "sealed": Out(1),
+                "slot": Out(range(KEY_SLOTS)),
+                "version": Out(VERSION_BITS),
+                "chunk": In(stream.Signature(chunk_layout(shapes))),
+                "beat": Out(stream.Signature(unsigned(shapes.config.bus.data_bits))),
+                "done": In(1),
+            }
+        )
 
 
 def import_layout(shapes: TecShapes) -> data.StructLayout:

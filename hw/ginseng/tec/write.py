@@ -13,13 +13,14 @@ from ginseng.flow.queue import Queue
 from ginseng.isa.formats import TAG_BYTES
 from ginseng.isa.table import GRANULE, KEY_SLOTS, MAX_CHUNK, Domain
 from ginseng.isa.transfer import Client
+from ginseng.tec.importer import ImportPort
 from ginseng.tec.intake import Intake
 from ginseng.tec.measure import Measurer
-from ginseng.tec.segment import Segments, chunk_layout, segment_layout
+from ginseng.tec.segment import Segments, segment_layout
 from ginseng.tec.shapes import VERSION_BITS, LanePort, MeasuredItem, NoncePrefix, TecShapes
 from ginseng.tec.sink import Sink
 
-__all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "ImportPort", "WritePath"]
+__all__ = ["OPEN_CONTEXT", "SEAL_CONTEXT", "WritePath"]
 
 #: Of the lane: what is sealed, and the source of an import.
 SEAL_CONTEXT: Final = Client.STORE.value
@@ -30,35 +31,6 @@ _JOB_BEATS: Final = 32
 #: Beats that wait; one more is in the output register of the queue.
 _PLAINTEXT_BYTES: Final = 4096
 _LOG_TAG: Final = (TAG_BYTES - 1).bit_length()
-
-
-class ImportPort(wiring.Signature):
-    """An import's source on its way in place; members as the importer sees them.
-
-    ``active``
-        The next plan is of an import: it waits for no load, its beats come from here.
-    ``sealed``, ``slot``, ``version``
-        Whether the source is opened first, the key for that, and what the nonce has then.
-    ``chunk``
-        The chunk of the tensor that comes next.
-    ``beat``
-        Its bytes, dense from bit 0 on; of a sealed source its tag after them, from bit 0 on.
-    ``done``
-        High for one cycle: the tensor is in place.
-    """
-
-    def __init__(self, shapes: TecShapes) -> None:
-        super().__init__(
-            {
-                "active": Out(1),
-                "sealed": Out(1),
-                "slot": Out(range(KEY_SLOTS)),
-                "version": Out(VERSION_BITS),
-                "chunk": In(stream.Signature(chunk_layout(shapes))),
-                "beat": Out(stream.Signature(unsigned(shapes.config.bus.data_bits))),
-                "done": In(1),
-            }
-        )
 
 
 class WritePath(wiring.Component):

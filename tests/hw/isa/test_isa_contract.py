@@ -144,7 +144,7 @@ def test_arguments_have_the_lengths_of_their_parts() -> None:
         Command.BEGIN: 0,
         Command.ROW: 2 + TENSOR_ROW.nbytes,
         Command.SLOT: 1 + 1 + COMMITMENT_BYTES,
-        Command.IMPORT: 2 + 5 + 5,
+        Command.IMPORT: 2 + 5,
         Command.LOCK: 2 + 6,
         Command.QUOTE: 32,
         # An uncompressed P-256 point, then the plaintext and its tag.
@@ -183,8 +183,8 @@ def test_byte_strings_stand_as_they_are_behind_little_endian_numbers() -> None:
     assert (
         Codec(SlotArgument).pack(slot=3, use=1, commitment=commitment) == b"\x03\x01" + commitment
     )
-    word = Codec(ImportArgument).pack(handle=0x0102, source=0x1122334455, source_tags=7)
-    assert word == bytes.fromhex("0201 5544332211 0700000000")
+    word = Codec(ImportArgument).pack(handle=0x0102, source=0x1122334455)
+    assert word == bytes.fromhex("0201 5544332211")
     assert Codec(LockArgument).pack(entry=1, max_runs=1 << 40) == bytes.fromhex("0100 000000000001")
 
 
@@ -197,7 +197,6 @@ def rows() -> Iterator[tuple[str, int, int]]:
         ("chunk", MAX_CHUNK, 20),
         ("base", (1 << 40) - 128, 40),
         ("length", (1 << 40) - GRANULE, 40),
-        ("tag_base", (1 << 40) - 128, 40),
         ("version", (1 << 48) - 1, 48),
     )
 
@@ -221,14 +220,12 @@ def test_row_keeps_the_word_aligned_fields_where_pcr_2_hashes_them() -> None:
         chunk=0x12340,
         base=0x0123456780,
         length=0x89ABCDEF10,
-        tag_base=0xFEDCBA9880,
         version=0x060504030201,
     )
     assert word[4:9].hex() == "8067452301"
     assert word[9:14].hex() == "10efcdab89"
-    assert word[14:19].hex() == "8098badcfe"
-    assert word[19:25].hex() == "010203040506"
-    assert word[25:] == bytes(7)
+    assert word[14:20].hex() == "010203040506"
+    assert word[20:] == bytes(12)
     # domain 5, W, slot 7, measured, plain, then the chunk's 20 bits.
     head = 5 | 2 << 4 | 7 << 7 | 1 << 10 | 1 << 11 | 0x12340 << 12
     assert int.from_bytes(word[:4], "little") == head
@@ -237,7 +234,7 @@ def test_row_keeps_the_word_aligned_fields_where_pcr_2_hashes_them() -> None:
 def test_reserved_bits_of_a_row_are_seen() -> None:
     word = bytearray(TENSOR_ROW.pack(domain=Domain.SCRATCH, length=16))
     assert TENSOR_ROW.reserved(bytes(word)) == 0
-    for at in range(25, 32):
+    for at in range(20, 32):
         word[at] = 1
         assert TENSOR_ROW.reserved(bytes(word))
         word[at] = 0

@@ -197,7 +197,7 @@ def test_a_safetensors_file_of_somebody_else_is_refused():
         ("weights/plain", np.zeros(192, np.float32), "not a row of bytes"),
         ("weights/plain", np.zeros((3, 256), np.uint8), "not a row of bytes"),
         ("weights/tags", np.zeros(48, np.uint8), "no meaning"),
-        ("weights/ciphertext", np.zeros(768, np.uint8), "other half"),
+        ("weights/sealed", np.zeros(816, np.uint8), "there twice"),
         ("other/plain", np.zeros(16, np.uint8), "no such tensor"),
         ("y/plain", np.zeros(16, np.uint8), "weights and programs only"),
         ("weights", np.zeros(16, np.uint8), "no meaning"),

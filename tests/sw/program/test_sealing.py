@@ -22,10 +22,9 @@ def test_every_chunk_opens_with_another_library(tiny):
         for n in range(tensor.chunks):
             nonce = chunk_nonce(tensor.domain, tensor.handle, tensor.version, n)
             cipher = AES.new(SECRET[:16], AES.MODE_GCM, nonce=nonce)
-            text += cipher.decrypt_and_verify(
-                content.ciphertext[n * tensor.chunk :][: tensor.chunk],
-                content.tags[16 * n :][:16],
-            )
+            at = n * (tensor.chunk + 16)
+            piece = content.data[at : at + tensor.chunk + 16]
+            text += cipher.decrypt_and_verify(piece[:-16], piece[-16:])
         assert text == tiny.program.contents[tensor.name]
     assert isinstance(sealed.contents["weights"], SealedTensor)
     assert isinstance(sealed.contents["bias"], SealedTensor)
@@ -51,10 +50,11 @@ def test_a_tensor_opens_only_whole_and_only_as_what_it_was_sealed_as(tiny):
         (KEY, bias, 4, sealed),
         (KEY, replace(bias, handle=9), 3, sealed),
         (KEY, replace(bias, domain=y.domain), 3, sealed),
-        (KEY, bias, 3, SealedTensor(sealed.ciphertext[64:] + sealed.ciphertext[:64], sealed.tags)),
-        (KEY, bias, 3, SealedTensor(sealed.ciphertext, bytes(32))),
-        (KEY, bias, 3, SealedTensor(sealed.ciphertext[:-1], sealed.tags)),
-        (KEY, bias, 3, SealedTensor(sealed.ciphertext, sealed.tags[:-16])),
+        (KEY, bias, 3, SealedTensor(sealed.data[80:] + sealed.data[:80])),
+        (KEY, bias, 3, SealedTensor(sealed.data[:-16] + bytes(16))),
+        (KEY, bias, 3, SealedTensor(sealed.data[:-1])),
+        (KEY, bias, 3, SealedTensor(sealed.data[:-16])),
+        (KEY, bias, 3, SealedTensor(sealed.data + bytes(16))),
     ]
     for key, tensor, version, value in wrong:
         with pytest.raises(ProgramError):
@@ -64,11 +64,12 @@ def test_a_tensor_opens_only_whole_and_only_as_what_it_was_sealed_as(tiny):
 def test_every_flipped_bit_is_noticed(tiny):
     x = tiny.program.by_name["x"]
     sealed = seal_tensor(KEY, x, version=1, data=bytes(32))
+    assert len(sealed.data) == 64
     for at in range(64):
-        both = bytearray(sealed.ciphertext + sealed.tags)
-        both[at] ^= 1 << at % 8
+        data = bytearray(sealed.data)
+        data[at] ^= 1 << at % 8
         with pytest.raises(ProgramError, match="does not open"):
-            open_tensor(KEY, x, version=1, sealed=SealedTensor(bytes(both[:32]), bytes(both[32:])))
+            open_tensor(KEY, x, version=1, sealed=SealedTensor(bytes(data)))
 
 
 def test_a_session_key_depends_on_secret_session_and_slot():

@@ -19,7 +19,7 @@ from ginseng.secureos.messages import (
 )
 
 BYTES, TEXT = st.binary(max_size=40), st.text(max_size=10)
-VALUE = st.builds(SealedValue, tensor=TEXT, ciphertext=BYTES, tags=BYTES)
+VALUE = st.builds(SealedValue, tensor=TEXT, sealed=BYTES)
 VALUES = st.lists(VALUE, max_size=3).map(tuple)
 COUNT = st.integers(0, 1 << 48)
 MESSAGES = st.one_of(
@@ -94,5 +94,5 @@ def test_a_message_beyond_the_limit_is_refused_unread():
 
 
 def test_ciphertext_does_not_fill_the_logs():
-    value = SealedValue(tensor="x", ciphertext=bytes(1000), tags=bytes(16))
+    value = SealedValue(tensor="x", sealed=bytes(1000))
     assert len(repr(SealedInputs(run=1, values=(value,)))) < 100

@@ -130,7 +130,9 @@ def test_another_program_is_refused_by_both_owners_and_seen_in_the_quote(parties
 def test_changed_weights_never_reach_an_import(parties, tiny, samples):
     """The host flips a bit of the sealed weights: no measurement before the tag is checked."""
     damaged = bytearray(parties.terms.program)
-    damaged[parties.terms.program.index(loads(parties.terms.program).contents["weights"].tags)] ^= 1
+    weights = loads(parties.terms.program).contents["weights"].data
+    # The last byte of the last tag.
+    damaged[parties.terms.program.index(weights) + len(weights) - 1] ^= 1
     parties.begin(replace(parties.terms, program=bytes(damaged)))
     parties.model_owner.agree(parties.terms)
     with pytest.raises(SessionLostError):

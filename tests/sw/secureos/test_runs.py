@@ -40,8 +40,8 @@ def test_a_result_opens_whole_or_not_at_all(session, samples):
     for wrong in (
         (),
         (value, value),
-        (replace(value, tags=bytes(16)),),
-        (replace(value, ciphertext=value.ciphertext[:-1]),),
+        (replace(value, sealed=value.sealed[:-16] + bytes(16)),),
+        (replace(value, sealed=value.sealed[:-1]),),
         (replace(value, tensor="x"),),
     ):
         with pytest.raises(ResultError):
@@ -87,9 +87,9 @@ def test_incomplete_and_surplus_inputs_are_refused_and_change_nothing(session, t
         [SealedInputs(run=1, values=())],
         [sealed, sealed],
         [replace(sealed, values=(replace(sealed.values[0], tensor="y"),))],
-        [replace(sealed, values=(replace(sealed.values[0], ciphertext=b""),))],
+        [replace(sealed, values=(replace(sealed.values[0], sealed=b""),))],
     ):
-        with pytest.raises(MessageError, match=r"takes the inputs|bytes of tags"):
+        with pytest.raises(MessageError, match=r"takes the inputs|with its tags"):
             session.runtime.run(session.name, wrong)
     results = session.runtime.run(session.name, [sealed])
     assert (session.data_owner.open(results, run=1)["scores"] == tiny(samples[:1])).all()
@@ -192,7 +192,7 @@ def test_killed_and_reopened_sessions_never_repeat_a_key_and_nonce(
         sealed = seal_tensor(
             kept[2].session_key(evidence.cnf, 16), x, version=1, data=bytes([turn]) * 32
         )
-        value = SealedValue(tensor="x", ciphertext=sealed.ciphertext, tags=sealed.tags)
+        value = SealedValue(tensor="x", sealed=sealed.data)
         parties.runtime.run(parties.name, [SealedInputs(run=1, values=(value,))])
         parties.runtime.end(parties.name)
     used = {}

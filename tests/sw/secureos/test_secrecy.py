@@ -89,7 +89,7 @@ def test_no_secret_and_no_plaintext_is_in_the_hosts_hands(
         session.infer(samples)
         needles = needles_of(planted, session, tiny, samples)
         assert len(planted) == 6
-        sealed_weights = loads(session.terms.program).contents["weights"].ciphertext[:16]
+        sealed_weights = loads(session.terms.program).contents["weights"].data[:16]
         if ending == "ended":
             session.runtime.end(session.name)
         elif ending == "fatal":
