@@ -10,6 +10,7 @@ from ginseng.isa.formats import TAG_BYTES, chunk_nonce, chunk_place
 
 __all__ = ["Reader"]
 
+
 class Reader:
     """Fetches chunks. It keeps nothing between two reads, so every read sees DRAM as it is then.
 

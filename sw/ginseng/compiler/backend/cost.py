@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from ginseng.compiler.errors import CompilerError
 from ginseng.isa.config import SystemConfig
+from ginseng.isa.formats import TAG_BYTES
 
 __all__ = ["MEMORIES", "CoreTiming", "CostModel", "MemoryTiming", "memory_timing"]
 
@@ -167,7 +168,7 @@ class CostModel:
             burst_beats=bus.burst_bytes // bus.beat_bytes,
             reads=bus.outstanding_reads,
             writes=bus.outstanding_writes,
-            tag_bytes=16 if protect else 0,
+            tag_bytes=TAG_BYTES if protect else 0,
             verify=20 if protect else 0,
         )
 

@@ -13,13 +13,14 @@ from typing import Final
 
 from ginseng.compiler.backend.cost import CostModel
 from ginseng.compiler.backend.segment import Access, Segment, runs
+from ginseng.isa.formats import chunk_place
 from ginseng.isa.transfer import Client
 
-__all__ = ["Agenda", "Dma", "Transfer", "cut"]
+__all__ = ["STORE_BEATS", "Agenda", "Dma", "Transfer", "cut"]
 
 _PAGE: Final = 4096
 #: Longest burst of a store behind a TEC, in beats: all of it waits there.
-_STORE_BEATS: Final = 128
+STORE_BEATS: Final = 128
 
 
 class Agenda:
@@ -43,14 +44,22 @@ class Agenda:
         return now
 
 
-def _pieces(begin: int, end: int, model: CostModel, most: int) -> Iterator[int]:
-    """Yield the beats of each burst of the bytes ``begin`` to ``end - 1``, ``most`` at most."""
+def _pieces(begin: int, end: int, model: CostModel, most: int, tag: int = 0) -> Iterator[int]:
+    """Yield the beats of each burst of the bytes ``begin`` to ``end - 1``, ``most`` at most.
+
+    ``tag`` bytes behind them lengthen the last burst as far as the bus allows.
+    """
     limit = most * model.beat_bytes
     begin -= begin % model.beat_bytes
     while begin < end:
         stop = min(begin + limit, begin - begin % _PAGE + _PAGE, end)
-        yield -(-(stop - begin) // model.beat_bytes)
+        joins = stop % _PAGE and stop + tag - begin <= model.burst_beats * model.beat_bytes
+        if stop == end and joins:
+            stop, tag = stop + tag, 0
+        yield model.beats(stop - begin)
         begin = stop
+    if tag:
+        yield model.beats(tag)
 
 
 def cut(access: Access, segment: Segment, model: CostModel, *, stores: bool = False) -> list[int]:
@@ -62,6 +71,7 @@ def cut(access: Access, segment: Segment, model: CostModel, *, stores: bool = Fa
             bursts += _pieces(begin, end, model, model.burst_beats)
         return bursts
     chunk = segment.chunk
+    most = min(STORE_BEATS, model.burst_beats) if stores else model.burst_beats
     spans: list[tuple[int, int]] = []
     for begin, end in zip((begins // chunk).tolist(), (-(-ends // chunk)).tolist(), strict=True):
         # A chunk that ends one row and begins the next comes once.
@@ -71,15 +81,9 @@ def cut(access: Access, segment: Segment, model: CostModel, *, stores: bool = Fa
             spans.append((begin, end))
     for first, last in spans:
         for index in range(first, last):
-            place = index * (chunk + model.tag_bytes)
+            place = chunk_place(index, chunk)
             size = min(chunk, segment.length - index * chunk)
-            if stores:
-                # The tag goes with the last burst, however long that is.
-                pieces = list(_pieces(place, place + size, model, _STORE_BEATS))
-                pieces[-1] += model.beats(model.tag_bytes)
-                bursts += pieces
-            else:
-                bursts += _pieces(place, place + size + model.tag_bytes, model, model.burst_beats)
+            bursts += _pieces(place, place + size, model, most, model.tag_bytes)
     return bursts
 
 
