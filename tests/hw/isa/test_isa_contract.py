@@ -27,8 +27,10 @@ from ginseng.isa.formats import (
     Pcr,
     chunk_count,
     chunk_nonce,
+    chunk_place,
     event_header,
     loadkey_info,
+    sealed_bytes,
     slot_info,
 )
 from ginseng.isa.mailbox import (
@@ -279,6 +281,17 @@ def test_nonce_part_that_would_spill_into_another_is_refused(
 
 def test_chunks_are_counted_with_a_short_last_one() -> None:
     assert [chunk_count(n, 64) for n in (16, 64, 80, 128)] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("length", "chunk"), [(16, 64), (64, 64), (80, 64), (1024, 16), (4080, 512)]
+)
+def test_a_chunk_stands_behind_the_tag_of_the_one_before(length: int, chunk: int) -> None:
+    places = [chunk_place(n, chunk) for n in range(chunk_count(length, chunk))]
+    assert places[0] == 0
+    assert all(b - a == chunk + 16 for a, b in itertools.pairwise(places))
+    last = length - (len(places) - 1) * chunk
+    assert sealed_bytes(length, chunk) == places[-1] + last + 16
 
 
 def test_labels_of_key_derivation_differ_by_slot_and_purpose() -> None:
