@@ -41,7 +41,12 @@ class Bench:
             ctx.set(port.tag_valid, tag is not None)
             tag = None
             _, _, job, valid, ready, beat, beat_valid, beat_ready = await ctx.tick().sample(
-                port.job.payload, port.job.valid, port.job.ready, port.i.payload, port.i.valid, port.i.ready
+                port.job.payload,
+                port.job.valid,
+                port.job.ready,
+                port.i.payload,
+                port.i.valid,
+                port.i.ready,
             )
             ctx.set(port.o_valid, beat_valid & beat_ready)
             ctx.set(port.o_data, beat + 1)
