@@ -14,7 +14,7 @@ from ginseng.compiler.operators.dense import Dense
 from ginseng.compiler.rescale import Rescale
 from ginseng.driver.boards.model import ModelBoard
 from ginseng.driver.boards.rtl import RtlBoard
-from ginseng.secureos import SessionLostError, local_session
+from ginseng.secureos import local_session
 
 BOARDS = {
     "model": lambda: ModelBoard(PROTECTED),
@@ -42,21 +42,7 @@ def dense_graph():
         ("model", 8),
         ("model", 16),
         pytest.param("rtl", 8, marks=[pytest.mark.rtl, pytest.mark.campaign]),
-        pytest.param(
-            "rtl",
-            16,
-            marks=[
-                pytest.mark.rtl,
-                pytest.mark.campaign,
-                # docs/threats.md, "Known and open".
-                pytest.mark.xfail(
-                    raises=SessionLostError,
-                    strict=True,
-                    reason="the gates stand still until the watchdog: rows of 64 bytes, six and "
-                    "more of which share a chunk, in several loads ahead",
-                ),
-            ],
-        ),
+        pytest.param("rtl", 16, marks=[pytest.mark.rtl, pytest.mark.campaign]),
     ],
 )
 def test_rows_that_share_a_long_chunk_come_whole(monkeypatch, board, in_blocks):

@@ -333,6 +333,8 @@ class Walker(wiring.Component):
 
             with m.State("Mark-Beats"):
                 m.d.comb += [
+                    # Stays what it is while the order waits.
+                    strides.eq(1),
                     order.eq(marks.order),
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
                     order.client.eq(client),

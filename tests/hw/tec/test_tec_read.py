@@ -607,6 +607,24 @@ def test_a_chunk_is_fetched_whole_and_once_unless_rows_overlap(rows, columns, st
     assert sum(beats for _, _, beats in bench.asked) == sum(beats for _, beats in bench.bursts)
 
 
+@pytest.mark.parametrize("chunk", [1024, 2048])
+def test_rows_are_where_they_should_be_while_orders_wait_for_a_slow_memory(chunk):
+    # So many rows in bursts on their way that the queue of orders is full long before a beat comes.
+    scene = next(
+        scene
+        for n in range(50)
+        for scene in [
+            Scene(config_of(BusProtocol.AXI4), n, chunks=(256, chunk), shortest=5000, longest=6000)
+        ]
+        if scene.tensors["input"].row["chunk"] == chunk
+    )
+    bench = Bench(scene, latency=200)
+    base = scene.tensors["input"].handle << OFFSET_BITS
+    transfers = {Client.INP: [Transfer(Memory.INP, base | n, 40, 1, 8) for n in range(5)]}
+    assert not bench.run(transfers)["fault"]
+    bench.check(transfers)
+
+
 @pytest.mark.parametrize("bus", [BusProtocol.AXI3, BusProtocol.AXI4])
 def test_a_tag_has_a_burst_of_its_own_only_behind_a_page_or_a_full_burst(bus):
     scene = Scene(config_of(bus), 4, chunks=(0x400 - 16, 0x80), longest=6000, shortest=5000)
