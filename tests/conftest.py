@@ -3,8 +3,12 @@
 ``pytest --hypothesis-profile=explore`` draws fresh ones, and more: for campaigns, not for CI.
 """
 
+import random
+
 import pytest
 from hypothesis import settings
+
+from ginseng.bench.memory import MemoryModel
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, print_blob=True)
@@ -24,6 +28,19 @@ def pytest_generate_tests(metafunc):
 def engine(request):
     """Which engine a test marked ``both`` runs on now; golden for every other."""
     return getattr(request, "param", "golden")
+
+
+@pytest.fixture
+def rough():
+    """Make a memory of a seed: up to 500 cycles of latency, channels that pause at random."""
+
+    def memory(seed):
+        rng = random.Random(seed)
+        most = rng.choice([0, 7, 60, 500])
+        stall = tuple(rng.choice([0.0, 0.3, 0.8]) for _ in range(5))
+        return MemoryModel(name="rough", latency=(0, most), stall=stall, seed=seed)
+
+    return memory
 
 
 def pytest_terminal_summary(terminalreporter):

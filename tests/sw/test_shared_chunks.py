@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from ginseng.bench.memory import REFERENCE
 from ginseng.benchmarks.protected_run import run_protected
 from ginseng.benchmarks.tec import PROTECTED
 from ginseng.compiler import Graph, lower
@@ -12,14 +11,8 @@ from ginseng.compiler.backend.tiling import Tiling
 from ginseng.compiler.graph import Value
 from ginseng.compiler.operators.dense import Dense
 from ginseng.compiler.rescale import Rescale
-from ginseng.driver.boards.model import ModelBoard
-from ginseng.driver.boards.rtl import RtlBoard
+from ginseng.driver import open_board
 from ginseng.secureos import local_session
-
-BOARDS = {
-    "model": lambda: ModelBoard(PROTECTED),
-    "rtl": lambda: RtlBoard(PROTECTED, memory=REFERENCE),
-}
 
 
 def dense_graph():
@@ -37,14 +30,9 @@ def dense_graph():
 
 
 @pytest.mark.parametrize(
-    ("board", "in_blocks"),
-    [
-        ("model", 8),
-        ("model", 16),
-        pytest.param("rtl", 8, marks=[pytest.mark.rtl, pytest.mark.campaign]),
-        pytest.param("rtl", 16, marks=[pytest.mark.rtl, pytest.mark.campaign]),
-    ],
+    "board", ["model", pytest.param("rtl", marks=[pytest.mark.rtl, pytest.mark.campaign])]
 )
+@pytest.mark.parametrize("in_blocks", [8, 16])
 def test_rows_that_share_a_long_chunk_come_whole(monkeypatch, board, in_blocks):
     tiling = Tiling(
         rows=1,
@@ -61,5 +49,8 @@ def test_rows_that_share_a_long_chunk_come_whole(monkeypatch, board, in_blocks):
     graph = dense_graph()
     program = lower(graph, PROTECTED)
     sample = np.random.default_rng(2).integers(-128, 128, (1, 256, 4, 4)).astype(np.float32)
-    with BOARDS[board]() as device, local_session(device, program) as session:
+    with (
+        open_board(board, config=PROTECTED) as device,
+        local_session(device, program) as session,
+    ):
         assert run_protected(session, program, graph, sample)[1]

@@ -333,8 +333,7 @@ class Walker(wiring.Component):
 
             with m.State("Mark-Beats"):
                 m.d.comb += [
-                    # Stays what it is while the order waits.
-                    strides.eq(1),
+                    strides.eq(1),  # `new_start` follows every cycle, and the order may wait.
                     order.eq(marks.order),
                     order.kind.eq(Mux(constant.raw, Kind.RAW, Kind.DATA)),
                     order.client.eq(client),

@@ -610,14 +610,11 @@ def test_a_chunk_is_fetched_whole_and_once_unless_rows_overlap(rows, columns, st
 @pytest.mark.parametrize("chunk", [1024, 2048])
 def test_rows_are_where_they_should_be_while_orders_wait_for_a_slow_memory(chunk):
     # So many rows in bursts on their way that the queue of orders is full long before a beat comes.
-    scene = next(
-        scene
+    scenes = (
+        Scene(config_of(BusProtocol.AXI4), n, chunks=(256, chunk), shortest=5000, longest=6000)
         for n in range(50)
-        for scene in [
-            Scene(config_of(BusProtocol.AXI4), n, chunks=(256, chunk), shortest=5000, longest=6000)
-        ]
-        if scene.tensors["input"].row["chunk"] == chunk
     )
+    scene = next(one for one in scenes if one.tensors["input"].row["chunk"] == chunk)
     bench = Bench(scene, latency=200)
     base = scene.tensors["input"].handle << OFFSET_BITS
     transfers = {Client.INP: [Transfer(Memory.INP, base | n, 40, 1, 8) for n in range(5)]}
