@@ -136,6 +136,9 @@ class LanePort(wiring.Signature):
     ``o_valid``, ``o_data``
         The same beats, decrypted or encrypted, in the cycle after ``i`` took each: whoever gave the
         job has room for them. Granules that are not meant are zero.
+    ``o_seals``
+        With ``o_valid``: that was encrypted. What a beat is comes with it, so who takes it need
+        not know the order of the jobs.
     ``tag_valid``, ``tag``
         The tag of a chunk whose last beat was taken, in that order, for one cycle; byte 0 in bits
         7:0.
@@ -149,6 +152,7 @@ class LanePort(wiring.Signature):
                 "i": Out(stream.Signature(beat)),
                 "o_valid": In(1),
                 "o_data": In(beat),
+                "o_seals": In(1),
                 "tag_valid": In(1),
                 "tag": In(8 * BLOCK_BYTES),
             }

@@ -92,6 +92,7 @@ class Lane(wiring.Component):
             pads.used.eq(mixer.used),
             self.port.o_valid.eq(mixer.o_valid),
             self.port.o_data.eq(mixer.o_data),
+            self.port.o_seals.eq(mixer.o_seals),
             self.port.tag_valid.eq(tags.o_valid),
             self.port.tag.eq(tags.o_tag),
             self.busy_aes.eq(pads.busy),

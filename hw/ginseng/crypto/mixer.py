@@ -75,6 +75,8 @@ class Mixer(wiring.Component):
                 #: Out: a beat, the cycle after ``i`` took it; granules that are not meant are zero.
                 "o_valid": Out(1),
                 "o_data": Out(beat),
+                #: Out: with a beat: its job encrypts.
+                "o_seals": Out(1),
                 "text": Out(TextPort(config)),
                 #: In: writes zeros over the pads in place `sweep`; the domain is held in reset.
                 "wipe": In(1),
@@ -152,9 +154,12 @@ class Mixer(wiring.Component):
         meant = self._meant(fresh, final, half, left, order)
         pad = Mux(half, pads[1].data, pads[0].data) if banks == 2 else pads[0].data
         shows = ~order.hidden if config.general else 1
+        mixed = Signal.like(self.o_data)
+        m.d.comb += mixed.eq(self.i.payload ^ pad)
         m.d.sync += [
             self.o_valid.eq(takes & shows),
-            self.o_data.eq((self.i.payload ^ pad) & meant),
+            self.o_data.eq(mixed & meant),
+            self.o_seals.eq(order.seals),
         ]
         # Of other groups than those of a chunk only the first block means something, and not even
         # that if it is the pad of a tag that is not masked.
@@ -165,7 +170,9 @@ class Mixer(wiring.Component):
             m.d.sync += bare.eq(Mux(takes, order.bare, bare))
             bares = [order.bare & half, bare & masks][-banks:]
         for bank, (get, masked, write) in enumerate(zip(pads, masking, writes, strict=True)):
-            text = Mux(masked, 0, self.i.payload) ^ Mux(masked | order.seals, get.data, 0)
+            hidden = Signal.like(self.o_data, name=f"hidden_{bank}")
+            m.d.comb += hidden.eq(Mux(masked, 0, self.i.payload) ^ get.data)
+            text = Mux(masked | order.seals, hidden, self.i.payload)
             text &= Mux(masked, Mux(bares[bank], 0, first_block), meant)
             m.d.comb += [
                 self.text.enable[bank].eq(write),

@@ -196,13 +196,22 @@ class Control(wiring.Component):
         wiring.connect(m, keys.round_key, wiring.flipped(self.round_key))
         wiring.connect(m, keys.hash_key, wiring.flipped(self.hash_key))
 
-        #: The command under way. A key stays no longer than it must.
-        held, taken, forget = Signal(ControlCommand), Signal(), Signal()
-        m.d.comb += taken.eq(self.command.valid & self.command.ready)
-        with m.If(forget):
-            m.d.sync += held.eq(0)
-        with m.Elif(taken):
+        #: The command under way and, apart from its row, a key: none ever is where rows are. It
+        #: stays no longer than it must.
+        held: Any = Signal(ControlCommand)
+        key = Signal.like(keys.key)
+        taken, forget, keyed = Signal(), Signal(), Signal()
+        op = self.command.p.op
+        m.d.comb += [
+            taken.eq(self.command.valid & self.command.ready),
+            keyed.eq((op == ControlOp.BEGIN) | (op == ControlOp.KEY)),
+        ]
+        with m.If(taken):
             m.d.sync += held.eq(self.command.p)
+            with m.If(keyed):
+                m.d.sync += [held.row.eq(0), key.eq(self.command.p.row.as_value())]
+        with m.Elif(forget):
+            m.d.sync += [held.eq(0), key.eq(0)]
 
         state = Signal(State, init=State.BOOT)
         #: What was given last: to an import or a run, and to a run.
@@ -226,7 +235,7 @@ class Control(wiring.Component):
             table.exported.eq(bitmap.begin_valid & bitmap.begin_export),
             keys.slot.eq(Mux(held.op == ControlOp.BEGIN, K_MEM, held.slot)),
             keys.use.eq(held.use),
-            keys.key.eq(held.row.as_value()),
+            keys.key.eq(key),
             keys.asked.eq(Mux(held.op == ControlOp.ROW, held.row.slot, table.slot)),
             bitmap.lowest.eq(table.free),
             bitmap.finish.eq(self.finish),

@@ -38,8 +38,7 @@ class Intake(wiring.Component):
     fill: stream.Interface
     #: In: bursts, to lay beats where they want them; only where a beat is more than a block.
     place: stream.Interface
-    #: In: take what the lane returns.
-    opens: Signal
+    #: In: what the lane opened.
     o_valid: Signal
     o_data: Signal
     #: Out: beats of bursts.
@@ -68,7 +67,6 @@ class Intake(wiring.Component):
                 "active": In(1),
                 "fill": In(stream.Signature(fill)),
                 "place": In(stream.Signature(self.dma.burst(Client.STORE))),
-                "opens": In(1),
                 "o_valid": In(1),
                 "o_data": In(beat),
                 "o": Out(stream.Signature(beat)),
@@ -129,7 +127,7 @@ class Intake(wiring.Component):
         # Into the buffer.
         m.d.comb += [
             takes.eq(buffer.i.ready & ~self.stop & (~self.active | (filling & self.tap.ready))),
-            buffer.i.valid.eq(Mux(self.opens, self.o_valid, comes & takes) | self.stop),
+            buffer.i.valid.eq(self.o_valid | (comes & takes) | self.stop),
             self.pushed.eq(buffer.i.valid),
             self.o.p.eq(buffer.o.p),
             self.o.valid.eq(buffer.o.valid & ~self.stop),
@@ -146,7 +144,7 @@ class Intake(wiring.Component):
                 ]
         # SEC: TEC.ZEROIZE -- zeros go through all of the buffer.
         with m.If(~self.stop):
-            m.d.comb += buffer.i.p.eq(Mux(self.opens, self.o_data, piece.data))
+            m.d.comb += buffer.i.p.eq(Mux(self.o_valid, self.o_data, piece.data))
         wiped = Signal(range(self.depth + 1))
         m.d.comb += self.wiped.eq(wiped == self.depth)
         with m.If(self.stop & buffer.i.ready & ~self.wiped):

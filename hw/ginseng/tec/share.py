@@ -120,6 +120,7 @@ class LaneShare(wiring.Component):
                 user.i.ready.eq(self.lane.i.ready & turns.o.valid & (head.user == n)),
                 user.o_valid.eq(self.lane.o_valid & (owner == n)),
                 user.o_data.eq(self.lane.o_data),
+                user.o_seals.eq(self.lane.o_seals),
                 user.tag_valid.eq(self.lane.tag_valid & (tags.o.p == n)),
                 user.tag.eq(self.lane.tag),
             ]

@@ -246,17 +246,16 @@ class WritePath(wiring.Component):
         wiring.connect(m, intake.o, wiring.flipped(self.lane.i))
 
         # What it returns: ciphertext, or the plaintext of an import that is sealed next.
-        opened = Signal()
         #: A chunk was opened, its tag not compared; that is the first of the chunk's two tags.
         unverified = Signal()
         second = Signal()
         tag_of_open = Signal()
         differs = Signal()
         m.d.comb += [
-            intake.opens.eq(opened),
-            intake.o_valid.eq(self.lane.o_valid),
+            intake.o_valid.eq(self.lane.o_valid & ~self.lane.o_seals),
             intake.o_data.eq(self.lane.o_data),
-            sink.o_valid.eq(self.lane.o_valid & ~opened),
+            # SEC: TEC.CIPHERTEXT_ONLY -- what leaves is what the lane says that it encrypted.
+            sink.o_valid.eq(self.lane.o_valid & self.lane.o_seals),
             sink.o_data.eq(self.lane.o_data),
             sink.tag.eq(self.lane.tag),
             sink.tag_valid.eq(self.lane.tag_valid & ~tag_of_open),
@@ -364,7 +363,7 @@ class WritePath(wiring.Component):
                     self.lane.job.valid.eq(sink.drained & ~self.stop & ~failed),
                 ]
                 with m.If(given):
-                    m.d.sync += [opened.eq(1), unverified.eq(now.last)]
+                    m.d.sync += unverified.eq(now.last)
                     m.next = "Seal-Burst"
 
             with m.State("Seal-Burst"):
@@ -375,7 +374,7 @@ class WritePath(wiring.Component):
                     sink.enable.eq(given & ~self.exclusive),
                 ]
                 with m.If(given):
-                    m.d.sync += [opened.eq(0), left.eq(left - part), self.exclusive.eq(~ends)]
+                    m.d.sync += [left.eq(left - part), self.exclusive.eq(~ends)]
                     with m.If(ends):
                         m.next = "Take-Burst"
 

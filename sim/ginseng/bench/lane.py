@@ -114,6 +114,7 @@ class LaneModel:
                 current = waiting[0][1]
                 chunk = self._begin(current) if at == 0 else self._chunks[current.context]
                 ctx.set(port.o_data, self._crypt(current, chunk, at, beat))
+                ctx.set(port.o_seals, current.seals)
                 at += 1
                 if at == current.beats:
                     waiting.popleft()

@@ -388,6 +388,7 @@ BITMAP, CONTROL, PLACEMENT, TABLE = (
 PROOFS = [
     Proof(
         name="bitmap",
+        sec=("TEC.WRITTEN_BITMAP",),
         claim="P1: between two clearings a chunk is begun as fresh at most once; it is readable "
         "exactly from when it was begun and finished to the next clearing",
         harness=WrittenOnce,
@@ -441,6 +442,7 @@ PROOFS = [
     ),
     Proof(
         name="versions",
+        sec=("TEC.EPOCH", "TEC.NONCE_UNIQUE"),
         claim="P1: every import and every run has an epoch, and every run a number, that none "
         "before had in the session; none is above the limit",
         harness=GivenOnce,
@@ -479,6 +481,7 @@ PROOFS = [
     ),
     Proof(
         name="placement",
+        sec=("TEC.ROW_WINDOW", "TEC.ROW_OVERLAP"),
         claim="P5: a row or source that is neither outside nor overlaps lies inside the window, "
         "and shares no granule with any row; a row's tags belong to it",
         harness=Apart,
@@ -520,6 +523,7 @@ PROOFS = [
     ),
     Proof(
         name="table",
+        sec=("TEC.LEGAL_ROWS", "TEC.ROW_WINDOW", "TEC.ROW_OVERLAP"),
         claim="P5: a row is in the table, as it was given, exactly if it was taken: once, found "
         "legal by itself, inside the window and apart from all others",
         harness=Taken,

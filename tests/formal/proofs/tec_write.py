@@ -319,6 +319,7 @@ SIZES = "limits are compared with and nothing else; other bus widths are not pro
 PROOFS = [
     Proof(
         name="write-silence",
+        sec=("TEC.FATAL_SILENT",),
         claim="After a stop every beat on W but the one that was offered has no strobe and no bit "
         "of data set, no address is offered that was not, and what is owed is sent (P4); always, "
         "AW and W hold until taken, bursts are aligned and never cross 4 KiB, each has exactly its "
@@ -412,6 +413,7 @@ PROOFS = [
     ),
     Proof(
         name="store-barrier",
+        sec=("TEC.STORE_BARRIER",),
         claim="No job of a store is offered to the lane while a load before its sample is not "
         "verified (the part of P3 that concerns stores; AW and W follow the jobs)",
         harness=Barrier,

@@ -58,6 +58,8 @@ class Bench:
             )
             ctx.set(port.o_valid, beat_valid & beat_ready)
             ctx.set(port.o_data, beat + 1)
+            # Bit 0 of what the lane is given says for this bench what its job does.
+            ctx.set(port.o_seals, beat & 1)
             if beat_valid & beat_ready:
                 job_left = self._owed[0]
                 job_left[0] -= 1
@@ -72,10 +74,15 @@ class Bench:
         users = self.dut.users
         while True:
             values = await ctx.tick().sample(
-                *(getattr(u, n) for u in users for n in ("o_valid", "o_data", "tag_valid"))
+                *(
+                    getattr(u, n)
+                    for u in users
+                    for n in ("o_valid", "o_data", "o_seals", "tag_valid")
+                )
             )
-            for n, (valid, data, tag) in enumerate((values[2:5], values[5:8])):
+            for n, (valid, data, seals, tag) in enumerate((values[2:6], values[6:10])):
                 if valid:
+                    assert seals == (data - 1) & 1
                     self.got[n].append(data)
                 if tag:
                     self.tags[n].append(len(self.got[n]))

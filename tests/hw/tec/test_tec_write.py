@@ -508,6 +508,7 @@ def test_short_chunks_do_not_wait_for_tags():
     assert cycles < 14 * (14 * 2 + 2) + 120
 
 
+@pytest.mark.sec("TEC.CIPHERTEXT_ONLY")
 @pytest.mark.parametrize("bus", BUSES, ids=["64", "512"])
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
 @pytest.mark.parametrize("stall", [0, 0.4])

@@ -12,7 +12,8 @@ from time import monotonic
 from ginseng.bench.errors import BenchError
 from ginseng.bench.formal.plant import plant
 from ginseng.bench.formal.proof import Bug, Engine, Proof
-from ginseng.bench.formal.translate import AIGER, SMT2, elaborate, write_models
+from ginseng.bench.formal.taint import NETLIST, SECRETS, Netlist, read_secrets
+from ginseng.bench.formal.translate import AIGER, SMT2, elaborate, write_models, write_netlist
 from ginseng.soc.yosys import run_scripts
 
 __all__ = ["Result", "check_bug", "check_proof"]
@@ -53,6 +54,10 @@ def check_proof(proof: Proof, file: Path, place: Path, environment: Mapping[str,
     """
     start = monotonic()
     elaborate(file, proof.name, place, environment)
+    if proof.engine is Engine.TAINT:
+        wrong, detail = _taint(proof, place)
+        detail = "; ".join(wrong) or detail
+        return Result(name=proof.name, passed=not wrong, detail=detail, seconds=monotonic() - start)
     if r'\FLAVOR "cover"' not in (place / "design.il").read_text():
         raise BenchError(f"Proof {proof.name!r} has no Cover; state what its harness must reach")
     write_models(proof, place, aiger=proof.engine is Engine.PDR)
@@ -76,6 +81,16 @@ def check_bug(proof: Proof, bug: Bug, file: Path, place: Path) -> Result:
     """
     start = monotonic()
     elaborate(file, proof.name, place, plant(bug, place))
+    if proof.engine is Engine.TAINT:
+        wrong, detail = _taint(proof, place)
+        # That a secret misses what it should get to is no leak.
+        found = [what for what in wrong if " gets to " in what]
+        return Result(
+            name=bug.name,
+            passed=bool(found),
+            detail=found[0] if found else f"survives: {detail}",
+            seconds=monotonic() - start,
+        )
     write_models(proof, place, aiger=False)
     holds, detail = _smtbmc(proof, place, [])
     return Result(
@@ -84,6 +99,17 @@ def check_bug(proof: Proof, bug: Bug, file: Path, place: Path) -> Result:
         detail=f"survives: {detail}" if holds else detail,
         seconds=monotonic() - start,
     )
+
+
+def _taint(proof: Proof, place: Path) -> tuple[list[str], str]:
+    """Return what is wrong with the secrets of a proof, and what was looked at."""
+    secrets = read_secrets(place / SECRETS)
+    if not secrets:
+        raise BenchError(f"Proof {proof.name!r} has no secrets; its harness says which there are")
+    write_netlist(proof, place)
+    netlist = Netlist(place / NETLIST)
+    wrong = [what for secret in secrets for what in netlist.leaks(secret)]
+    return wrong, f"{len(secrets)} secrets in {netlist.gates} gates"
 
 
 def _decide(proof: Proof, place: Path) -> tuple[bool, str]:

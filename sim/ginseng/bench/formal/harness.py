@@ -5,6 +5,9 @@ from typing import Any
 
 from amaranth import ClockDomain, Module, Shape, Signal
 from amaranth.hdl import Assert, Assume, Cover
+from amaranth.lib import wiring
+
+from ginseng.bench.formal.taint import Secret
 
 __all__ = ["Harness"]
 
@@ -12,14 +15,20 @@ __all__ = ["Harness"]
 class Harness(ABC):
     """Base of the harnesses: write `build`, which gets the module.
 
-    There is one clock domain and no reset but the initial state. Inner signals are named by the
-    path of their submodules, after those of the harness.
+    There is one clock domain, and no reset but the initial state unless `reset` is set. Inner
+    signals are named by the path of their submodules, after those of the harness.
     """
+
+    #: Whether the domain has a reset, at any time.
+    reset = False
 
     def __init__(self) -> None:
         self.inputs: list[Signal] = []
+        self.outputs: list[Signal] = []
         self.peeks: dict[str, str] = {}
         self.cuts: list[str] = []
+        #: For `Engine.TAINT`.
+        self.secrets: list[Secret] = []
 
     @abstractmethod
     def build(self, m: Module) -> None:
@@ -28,8 +37,8 @@ class Harness(ABC):
     def elaborate(self) -> Module:
         """Return the module of `build`, with its clock domain; once only."""
         m = Module()
-        m.domains.sync = domain = ClockDomain("sync", reset_less=True)
-        self.inputs.append(domain.clk)
+        m.domains.sync = domain = ClockDomain("sync", reset_less=not self.reset)
+        self.inputs += [domain.clk, *([domain.rst] if self.reset else [])]
         self.build(m)
         return m
 
@@ -38,6 +47,17 @@ class Harness(ABC):
         signal = Signal(shape, name=name)
         self.inputs.append(_value(signal))
         return signal
+
+    def open(self, component: Any) -> list[str]:
+        """Make every input of a component free, keep its outputs, and return their names."""
+        names = []
+        for path, member, value in component.signature.flatten(component):
+            if member.flow is wiring.In:
+                self.inputs.append(_value(value))
+            else:
+                self.outputs.append(_value(value))
+                names.append("__".join(str(part) for part in path))
+        return names
 
     def peek(self, path: str, shape: Any = 1) -> Any:
         """Return what an inner signal carries, ``dut.queue.level``; for invariants.

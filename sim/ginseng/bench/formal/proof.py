@@ -21,6 +21,8 @@ class Engine(Enum):
     INDUCTION = "k-induction"
     #: Bounded model checking (smtbmc, z3): for the first ``depth`` cycles only.
     BMC = "bmc"
+    #: Where values can get to in the netlist (`ginseng.bench.formal.taint`): for ever.
+    TAINT = "taint"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,8 @@ class Proof:
     claim : str
         What is proved, in a sentence.
     harness : callable
-        Makes the harness: the component, its surroundings, `Assert`, `Assume` and `Cover`.
+        Makes the harness: the component, its surroundings, `Assert`, `Assume` and `Cover`; for
+        `Engine.TAINT`, the component and its secrets.
     configuration : str
         What was built.
     generalises : str
@@ -64,7 +67,7 @@ class Proof:
         What the surroundings keep to.
     depth : int
         Cycles: k of an induction, the bound of a bounded check, and how far bugs and covers are
-        looked for.
+        looked for; `Engine.TAINT` has none.
     engine : Engine
     bugs : tuple of Bug
         Each must be found within ``depth`` cycles.
@@ -72,6 +75,8 @@ class Proof:
         Seconds for each check.
     quick : bool
         Whether every run of the tests does it.
+    sec : tuple of str
+        Countermeasures (``# SEC:`` names) that it is about; `docs/threats.md` lists it with them.
 
     """
 
@@ -86,6 +91,7 @@ class Proof:
     bugs: tuple[Bug, ...] = ()
     timeout: float = 300
     quick: bool = False
+    sec: tuple[str, ...] = ()
 
 
 def load_proofs(path: Path) -> list[Proof]:

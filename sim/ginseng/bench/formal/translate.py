@@ -9,9 +9,10 @@ from amaranth.back import rtlil
 
 from ginseng.bench.errors import BenchError
 from ginseng.bench.formal.proof import Proof, load_proofs
+from ginseng.bench.formal.taint import NETLIST_SCRIPT, SECRETS, write_secrets
 from ginseng.soc.yosys import run_scripts
 
-__all__ = ["AIGER", "SMT2", "elaborate", "write_models"]
+__all__ = ["AIGER", "SMT2", "elaborate", "write_models", "write_netlist"]
 
 #: The files that `write_models` leaves: for ABC, and for smtbmc.
 AIGER, SMT2 = "design.aig", "design.smt2"
@@ -86,12 +87,24 @@ def write_models(proof: Proof, place: Path, *, aiger: bool) -> None:
     run_scripts(scripts, place, timeout=proof.timeout)
 
 
+def write_netlist(proof: Proof, place: Path) -> None:
+    """Write the netlist of ``design.il``, for `ginseng.bench.formal.taint`.
+
+    Raises
+    ------
+    YosysError
+        If Yosys fails.
+
+    """
+    run_scripts({"netlist": NETLIST_SCRIPT}, place, timeout=proof.timeout)
+
+
 def _main(file: str, name: str, place: str) -> None:
     (proof,) = (proof for proof in load_proofs(Path(file)) if proof.name == name)
     harness = proof.harness()
-    # Inputs are known only once the harness is built.
+    # Ports are known only once the harness is built.
     module = harness.elaborate()
-    text = rtlil.convert(module, name="top", ports=harness.inputs)
+    text = rtlil.convert(module, name="top", ports=[*harness.inputs, *harness.outputs])
     (Path(place) / "design.il").write_text(text)
     # Inner signals have their names once the design is flat.
     lines = [f"cutpoint w:{path}\n" for path in harness.cuts]
@@ -100,6 +113,7 @@ def _main(file: str, name: str, place: str) -> None:
         for name, path in harness.peeks.items()
     ]
     (Path(place) / "inner.ys").write_text("".join(lines))
+    write_secrets(harness.secrets, Path(place) / SECRETS)
 
 
 if __name__ == "__main__":
