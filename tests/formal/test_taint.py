@@ -109,7 +109,8 @@ def test_what_is_cut_is_reached_and_goes_no_further(tmp_path):
 
 def test_a_secret_that_gets_nowhere_shows_nothing(tmp_path):
     nowhere = 'sinks=(), reaches=("dut.b",)'
-    result = check(tmp_path, "m.d.comb += self.a.eq(self.secret)", nowhere)
+    body = "m.d.comb += [self.a.eq(self.secret), self.b.eq(self.other)]"
+    result = check(tmp_path, body, nowhere)
     assert not result.passed
     assert result.detail == "s misses dut.b"
 

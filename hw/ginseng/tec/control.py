@@ -202,16 +202,19 @@ class Control(wiring.Component):
         key = Signal.like(keys.key)
         taken, forget, keyed = Signal(), Signal(), Signal()
         op = self.command.p.op
+        others = [name for name, _ in ControlCommand.as_shape() if name != "row"]
         m.d.comb += [
             taken.eq(self.command.valid & self.command.ready),
             keyed.eq((op == ControlOp.BEGIN) | (op == ControlOp.KEY)),
         ]
-        with m.If(taken):
-            m.d.sync += held.eq(self.command.p)
-            with m.If(keyed):
-                m.d.sync += [held.row.eq(0), key.eq(self.command.p.row.as_value())]
-        with m.Elif(forget):
+        with m.If(forget):
             m.d.sync += [held.eq(0), key.eq(0)]
+        with m.Elif(taken):
+            m.d.sync += [held[name].eq(self.command.p[name]) for name in others]
+            with m.If(keyed):
+                m.d.sync += key.eq(self.command.p.row.as_value())
+            with m.Else():
+                m.d.sync += held.row.eq(self.command.p.row)
 
         state = Signal(State, init=State.BOOT)
         #: What was given last: to an import or a run, and to a run.

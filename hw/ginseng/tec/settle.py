@@ -14,6 +14,8 @@ __all__ = ["Settle"]
 
 #: The clients whose descriptors are numbered.
 _COUNTED = (Client.COMPUTE, Client.INP, Client.WGT)
+#: Loads that are not counted as verified, at most.
+_LOADS = len(_COUNTED) * DEPTH
 
 
 class Settle(wiring.Component):
@@ -43,6 +45,8 @@ class Settle(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        load = data.StructLayout({"client": range(len(READERS)), "empty": 1})
+        m.submodules.loads = loads = Queue(load, _LOADS)
         for n, client in enumerate(READERS):
             m.submodules[client.name.lower()] = flight = Flight()
             # How many more were delivered than opened, modulo a power of two.
@@ -55,15 +59,15 @@ class Settle(wiring.Component):
                 flight.finish.eq(
                     (delivered & opened) | (delivered & (ahead < 0)) | (opened & (ahead > 0))
                 ),
-                self.room[n].eq(flight.room),
+                # Loads that are done, and wait for their turn to be counted, are many if an older
+                # one of another client takes long.
+                self.room[n].eq(flight.room & (loads.i.ready if client in _COUNTED else 1)),
                 self.done[n].eq(flight.done),
             ]
             m.d.sync += ahead.eq(ahead + delivered - opened)
 
         # SEC: TEC.STORE_BARRIER -- `verified` grows in the order of `issued`, whoever is first.
-        load = data.StructLayout({"client": range(len(READERS)), "empty": 1})
-        m.submodules.loads = loads = Queue(load, len(_COUNTED) * DEPTH)
-        verified = Signal(data.ArrayLayout(range(DEPTH + 1), len(READERS)))
+        verified = Signal(data.ArrayLayout(range(_LOADS + 1), len(READERS)))
         begins = Signal()
         passes = Signal()
         oldest = loads.o.p

@@ -136,8 +136,8 @@ PROOFS = [
             Bug(
                 name="a key stays where rows are",
                 module="ginseng.tec.control",
-                old="m.d.sync += [held.row.eq(0), key.eq(self.command.p.row.as_value())]",
-                new="m.d.sync += key.eq(self.command.p.row.as_value())",
+                old="            with m.Else():\n                m.d.sync += held.row.eq(",
+                new="            with m.If(1):\n                m.d.sync += held.row.eq(",
             ),
             Bug(
                 name="a beat of zeros has no strobe",
