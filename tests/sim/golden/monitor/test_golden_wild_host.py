@@ -1,4 +1,4 @@
-"""Ten thousand register accesses of a wild host, each predicted by a small model of the state."""
+"""Register accesses of a wild host, each predicted by a small model of the state."""
 
 import collections
 import random
@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from ginseng.golden.keygen import RandomSource
+from ginseng.golden.keygen import DeviceIdentity, RandomSource
 from ginseng.golden.protected import ProtectedDevice
 from ginseng.isa.codec import Codec
 from ginseng.isa.mailbox import COMMANDS, Command, Refusal, State
 from ginseng.isa.registers import ARGUMENT_BYTES, MAGIC, CommandWord, StatusWord, register_map
 
-OPERATIONS = 10_000
+OPERATIONS, MANY = 10_000, 1_000_000
 MAX_RUNS = 3
 COMMAND = Codec(CommandWord)
 STATUS = Codec(StatusWord)
@@ -167,16 +167,18 @@ class Model:
 class WildHost:
     """Does what it likes, and checks the device against the model after each access."""
 
-    def __init__(self, kit, config, identity, seed):
+    def __init__(self, kit, config, identity, seed, *, secrets=0):
         self.kit = kit
         self.random = random.Random(seed)
-        self.device = ProtectedDevice(config, identity, entropy=RandomSource(seed))
+        self.device = ProtectedDevice(config, identity, entropy=RandomSource(seed + secrets))
         self.map = register_map(config)
-        self.host = kit.Host(self.carry, self.device.dram, kit.tiny_program(config))
+        self.host = kit.Host(self.carry, self.device.dram, kit.tiny_program(config), secrets)
         self.model = Model(kit, self.host)
         self.meant = None
         self.seen = collections.Counter()
         self.states = [State.IDLE]
+        #: What was read anywhere, but of results, which are quotes.
+        self.read_back = []
 
     def check(self):
         offset = self.map["status"].offset
@@ -297,6 +299,8 @@ class WildHost:
         offset = 4 * self.random.randrange(0x400)
         value = self.device.read(offset)
         register = self.map.at(offset)
+        if register is None or register.name != "result":
+            self.read_back.append((offset, value))
         if register is None or register.name in ("argument", "command", "reset", "cycles"):
             assert value == 0
             return
@@ -320,10 +324,9 @@ class WildHost:
                 self.model.interrupt = 0
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_wild_host_finds_only_what_the_model_says(kit, config, identity, seed):
-    wild = WildHost(kit, config, identity, seed)
-    for _ in range(OPERATIONS // 2):
+def walk(kit, config, identity, seed, accesses, **options):
+    wild = WildHost(kit, config, identity, seed, **options)
+    for _ in range(accesses):
         wild.access()
     # The walk was worth its while: every command was done and refused, every state was reached.
     done = {command for command, refusal, _ in wild.seen if refusal is Refusal.NONE}
@@ -350,3 +353,30 @@ def test_a_wild_host_finds_only_what_the_model_says(kit, config, identity, seed)
     }
     assert set(wild.states) == set(steps)
     assert all(after in steps[before] for before, after in pairwise(wild.states))
+    return wild
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_wild_host_finds_only_what_the_model_says(kit, config, identity, seed):
+    walk(kit, config, identity, seed, OPERATIONS // 2)
+
+
+def compare(kit, config, identity, seed, accesses):
+    """Do the same with other secrets of device, owners and session: the same is read."""
+    one = walk(kit, config, identity, seed, accesses)
+    another = walk(kit, config, DeviceIdentity(bytes(range(32))), seed, accesses, secrets=1)
+    assert one.read_back == another.read_back
+    assert one.states == another.states
+    assert len(one.read_back) > accesses // 10
+
+
+def test_nothing_that_is_read_depends_on_a_key(kit, config, identity):
+    compare(kit, config, identity, 3, OPERATIONS // 2)
+
+
+@pytest.mark.campaign
+def test_a_million_accesses_find_only_that(kit, config, identity, record_property):
+    seeds = range(10, 20)
+    for seed in seeds:
+        compare(kit, config, identity, seed, MANY // len(seeds))
+    record_property("trials", MANY)

@@ -394,10 +394,9 @@ def test_changing_the_source_after_the_import_changes_nothing(scene_of):
     assert loaded["measured weights"] == scene["measured weights"].plaintext
 
 
-@pytest.mark.both(campaign=True)
-def test_thousands_of_random_corruptions_are_never_silent(scene_of, record_property):
-    """1 to 64 flipped bits anywhere in the data and tags of all that one run reads."""
-    rng = random.Random(2026)
+def corrupt(scene_of, trials, seed):
+    """Flip 1 to 64 bits anywhere in the data and tags of all that one run reads, ever again."""
+    rng = random.Random(seed)
     names = ("program", "weights", "input", "scratch")
     kinds = {name: scene_of.KINDS[name] for name in names}
     first = scene_of(kinds=kinds).ready()
@@ -405,7 +404,7 @@ def test_thousands_of_random_corruptions_are_never_silent(scene_of, record_prope
     image = first.dram.bytes.copy()
     cells = [at for name in names for span in first.spans(name) for at in span]
     causes = []
-    for trial in range(scene_of.TRIALS + 1):
+    for trial in range(trials + 1):
         scene = scene_of(kinds=kinds)
         scene.configure()
         scene.tec.load_key(1, scene.keys[1])
@@ -423,8 +422,19 @@ def test_thousands_of_random_corruptions_are_never_silent(scene_of, record_prope
             causes.append(None)
         except Fatal as fault:
             causes.append(fault.cause)
-    assert causes == [None, *[scene_of.FAULT] * scene_of.TRIALS]
+    assert causes == [None, *[scene_of.FAULT] * trials]
+
+
+@pytest.mark.both(campaign=True)
+def test_thousands_of_random_corruptions_are_never_silent(scene_of, record_property):
+    corrupt(scene_of, scene_of.TRIALS, 2026)
     record_property("trials", scene_of.TRIALS)
+
+
+@pytest.mark.campaign
+def test_a_hundred_thousand_random_corruptions_are_never_silent(scene_of, record_property):
+    corrupt(scene_of, 100_000, 2027)
+    record_property("trials", 100_000)
 
 
 def test_without_the_tec_the_same_flips_change_the_result_silently(scene_of):
