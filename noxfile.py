@@ -31,7 +31,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test but the long campaigns; arguments go to pytest."""
-    session.install("-e.[bench,plot,rtl,formal]", *_group("test"))
+    session.install("-e.[bench,plot,rtl,formal,myelin]", *_group("test"))
     session.run("pytest", "-n", "auto", *session.posargs)
 
 

@@ -240,10 +240,10 @@ PROOFS = [
                 new="(oldest.empty | (verified.as_value() != 0))",
             ),
             Bug(
-                name="a load that moves nothing does not wait for its turn",
+                name="more loads are taken than can wait to be counted",
                 module="ginseng.tec.settle",
-                old="m.d.comb += [begins.eq(1), loads",
-                new="m.d.comb += [begins.eq(~self.empty), loads",
+                old="flight.room & (loads.i.ready if client in _COUNTED else 1)",
+                new="flight.room",
             ),
         ),
     ),

@@ -23,8 +23,8 @@ class Harness(ABC):
     reset = False
 
     def __init__(self) -> None:
-        self.inputs: list[Signal] = []
-        self.outputs: list[Signal] = []
+        #: Free inputs and kept outputs; parts that are elaborated later may add to them.
+        self.ports: list[Signal] = []
         self.peeks: dict[str, str] = {}
         self.cuts: list[str] = []
         #: For `Engine.TAINT`.
@@ -38,24 +38,22 @@ class Harness(ABC):
         """Return the module of `build`, with its clock domain; once only."""
         m = Module()
         m.domains.sync = domain = ClockDomain("sync", reset_less=not self.reset)
-        self.inputs += [domain.clk, *([domain.rst] if self.reset else [])]
+        self.ports += [domain.clk, *([domain.rst] if self.reset else [])]
         self.build(m)
         return m
 
     def free(self, name: str, shape: Any = 1) -> Any:
         """Return a signal of any value in every cycle."""
         signal = Signal(shape, name=name)
-        self.inputs.append(_value(signal))
+        self.ports.append(_value(signal))
         return signal
 
     def open(self, component: Any) -> list[str]:
         """Make every input of a component free, keep its outputs, and return their names."""
         names = []
         for path, member, value in component.signature.flatten(component):
-            if member.flow is wiring.In:
-                self.inputs.append(_value(value))
-            else:
-                self.outputs.append(_value(value))
+            self.ports.append(_value(value))
+            if member.flow is wiring.Out:
                 names.append("__".join(str(part) for part in path))
         return names
 

@@ -102,9 +102,9 @@ def write_netlist(proof: Proof, place: Path) -> None:
 def _main(file: str, name: str, place: str) -> None:
     (proof,) = (proof for proof in load_proofs(Path(file)) if proof.name == name)
     harness = proof.harness()
-    # Ports are known only once the harness is built.
+    # Ports are known only once all of it is elaborated, while this is converted.
     module = harness.elaborate()
-    text = rtlil.convert(module, name="top", ports=[*harness.inputs, *harness.outputs])
+    text = rtlil.convert(module, name="top", ports=harness.ports)
     (Path(place) / "design.il").write_text(text)
     # Inner signals have their names once the design is flat.
     lines = [f"cutpoint w:{path}\n" for path in harness.cuts]

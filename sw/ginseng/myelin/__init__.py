@@ -1,0 +1,1 @@
+"""Myelin: differentially private training, compiled for enclaves (Myelin specification)."""

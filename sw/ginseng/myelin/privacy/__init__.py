@@ -1,0 +1,1 @@
+"""The mechanism: who is sampled, what is summed, which noise is added, and what that costs."""
