@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import typer
 
 from ginseng.benchmarks.errors import BenchmarkError
-from ginseng.cli import bench, compile, demo, measure, planned, run, verify, vta
+from ginseng.cli import bench, compile, demo, measure, myelin, planned, run, verify, vta
 from ginseng.cli.errors import UsageError
 from ginseng.compiler.errors import CompilerError
 from ginseng.driver import DriverError
 from ginseng.isa.errors import IsaError
+from ginseng.myelin.errors import MyelinError
 from ginseng.program import ProgramError
 from ginseng.secureos.errors import SecureOsError
 
@@ -21,6 +22,7 @@ _EXPECTED = (
     CompilerError,
     DriverError,
     IsaError,
+    MyelinError,
     ProgramError,
     SecureOsError,
     UsageError,
@@ -40,6 +42,7 @@ def _application() -> typer.Typer:
         module.register(app)
     app.add_typer(vta.application(), name="vta")
     app.add_typer(bench.application(), name="bench")
+    app.add_typer(myelin.application(), name="myelin")
     planned.register(app)
     return app
 

@@ -11,7 +11,6 @@ __all__ = ["register"]
 _PLANNED: Final = {
     "provision": "making device identities as files",
     "serve": "the runtime behind HTTP, for remote owners",
-    "myelin": "differentially private training",
     "sterling": "the data marketplace",
 }
 

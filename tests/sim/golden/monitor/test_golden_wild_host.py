@@ -49,6 +49,8 @@ class Model:
         self.runs = 0
         self.placed = 0
         self.honest = False
+        # The good host knows this session's nonce; of one that the wild host began it does not.
+        self.known = False
 
     def status(self):
         if self.state is State.FATAL:
@@ -143,7 +145,7 @@ class Model:
         return DONE
 
     def do_loadkey(self, fields, argument, meant):
-        if meant is None or not self.honest:
+        if meant is None or not (self.honest and self.known):
             return {Refusal.KEY_REFUSED}
         if meant in self.keys:
             return {Refusal.KEY_SLOT}
@@ -250,6 +252,7 @@ class WildHost:
         """Go one step on, or several at once."""
         if self.model.state is State.IDLE:
             self.mean(None, lambda: setattr(self.host, "cnf", self.host.call(Command.BEGIN)[1]))
+            self.model.known = True
             return
         steps = self.good_steps()
         if self.random.random() < 0.5:
