@@ -1,29 +1,130 @@
 """`ginseng myelin`: differentially private training."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
+from ginseng.cli.compile import load_arrays
 from ginseng.cli.errors import UsageError
 from ginseng.cli.output import JsonOption, Output
-from ginseng.myelin.graph import BATCH, load_graph
+from ginseng.myelin.errors import MyelinError
+from ginseng.myelin.graph import BATCH, load_graph, save_parameters
 
 __all__ = ["application"]
 
 
 def application() -> typer.Typer:
     """Return the subcommands."""
-    app = typer.Typer(
-        help="Differentially private training: the checker of graphs.", no_args_is_help=True
-    )
+    app = typer.Typer(help="Differentially private training.", no_args_is_help=True)
     app.command("check")(_check)
-    for name, what in (
-        ("train", "training"),
-        ("audit", "auditing a training run"),
-    ):
-        _planned(app, name, what)
+    app.command("train")(_train)
+    _planned(app, "audit", "auditing a training run")
     return app
+
+
+class _Optimizer(StrEnum):
+    """What follows the released gradients."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+
+
+def _train(
+    model: Annotated[Path, typer.Argument(help="The model: .onnx, scores of classes.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Private .npz: x (examples first) and y (classes).")
+    ],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="What training may cost.")],
+    delta: Annotated[float, typer.Option("--delta", help="At which delta.")],
+    output_path: Annotated[Path, typer.Option("-o", "--output", help="The trained model, .onnx.")],
+    batch: Annotated[int, typer.Option("--batch", help="Examples in a step, on average.")] = 256,
+    steps: Annotated[int, typer.Option("--steps", help="How many.")] = 120,
+    clip: Annotated[float, typer.Option("--clip", help="Norm of an example's gradient.")] = 1.0,
+    rate: Annotated[float, typer.Option("--learning-rate", help="Of the optimizer.")] = 0.5,
+    momentum: Annotated[float, typer.Option("--momentum", help="Of sgd.")] = 0.9,
+    optimizer: Annotated[
+        _Optimizer, typer.Option("--optimizer", help="What follows the gradients.")
+    ] = _Optimizer.SGD,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Keeps ledger and checkpoint; a run there goes on."),
+    ] = None,
+    validate: Annotated[
+        Path | None, typer.Option("--validate", help="Public .npz: x and y, to tell accuracy.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model so that it says little of any one example."""
+    try:
+        from ginseng.myelin.training.optimizer import Adam, Momentum
+        from ginseng.myelin.training.train import Plan, accuracy, train
+    except ModuleNotFoundError as error:
+        raise MyelinError(
+            f"{error.name} is not installed; Myelin needs pip install 'ginseng[myelin]'"
+        ) from None
+
+    output = Output(as_json)
+    examples, labels = _load_data(data)
+    held = _load_data(validate) if validate is not None else None
+    follows = Adam(rate) if optimizer is _Optimizer.ADAM else Momentum(rate, momentum)
+    plan = Plan(
+        epsilon=epsilon, delta=delta, batch=batch, steps=steps, clip=clip, optimizer=follows
+    )
+    with output.progress("training", steps) as advance:
+        shown = 0
+
+        def progress(done: int) -> None:
+            nonlocal shown
+            for _ in range(done - shown):
+                advance()
+            shown = done
+
+        trained = train(model, examples, labels, plan, folder=folder, progress=progress)
+    save_parameters(model, trained.parameters, output_path)
+    terms = trained.ledger.terms
+    reached = accuracy(model, trained.parameters, *held) if held is not None else None
+    output.say(
+        f"epsilon {trained.ledger.epsilon:.4f} at delta {terms.delta:g} "
+        f"({terms.neighbours.value}), {trained.ledger.done} steps, noise multiplier "
+        f"{terms.multiplier:.4f}"
+    )
+    if reached is not None:
+        output.say(f"accuracy on {validate}: {100 * reached:.2f} %")
+    output.say(f"[green]written[/green]: {output_path}")
+    output.document(
+        {
+            "steps": trained.ledger.done,
+            "epsilon": trained.ledger.epsilon,
+            "delta": terms.delta,
+            "multiplier": terms.multiplier,
+            "neighbours": terms.neighbours.value,
+            "accuracy": reached,
+            "ledger": trained.ledger.digest.hex(),
+            "certificate": trained.certificate.hex(),
+            "enclave": None,
+        }
+    )
+
+
+def _load_data(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return examples and classes of a file.
+
+    Raises
+    ------
+    UsageError
+        If it has not both.
+
+    """
+    arrays = load_arrays(path)
+    if set(arrays) != {"x", "y"}:
+        raise UsageError(
+            f"{path} has {', '.join(arrays) or 'no arrays'}; data have x, examples first, and y"
+        )
+    return np.asarray(arrays["x"]), np.asarray(arrays["y"])
 
 
 def _check(

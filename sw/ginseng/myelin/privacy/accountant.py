@@ -1,9 +1,10 @@
 """What a sequence of steps costs (`dp_accounting`): by privacy loss distributions, and by Rényi."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 import dp_accounting
@@ -77,6 +78,8 @@ _MOST_NOISE: Final = 1e4
 #: The least; and how near `calibrate` comes, relative.
 _LEAST_NOISE: Final = 0.05
 _PRECISION: Final = 1e-4
+#: Steps of its search for noise that is enough and noise that is not.
+_NEAR: Final = 1.25
 
 
 def epsilon(
@@ -101,12 +104,7 @@ def epsilon(
             "Rényi accounting of Poisson samples knows the relation add-or-remove-one only; take "
             "privacy loss distributions"
         )
-    kind = PLDAccountant if accountant is Accountant.PLD else RdpAccountant
-    account = kind(neighboring_relation=_RELATIONS[neighbours])
-    for part in spent:
-        if part.steps:
-            account.compose(_event(part), part.steps)
-    return float(account.get_epsilon(delta))
+    return _epsilon(tuple(spent), delta, neighbours, accountant)
 
 
 def calibrate(
@@ -130,30 +128,49 @@ def calibrate(
     if not 0 < epsilon < math.inf:
         raise PrivacyError(f"Epsilon is a positive number, not {epsilon!r}")
 
-    def cost(multiplier: float) -> float:
-        spent = [Spent(steps=steps, multiplier=multiplier, probability=probability)]
-        return _epsilon(spent, delta, neighbours)
+    def cost(multiplier: float, accountant: Accountant = Accountant.PLD) -> float:
+        spent = (Spent(steps=steps, multiplier=multiplier, probability=probability),)
+        return _epsilon(spent, delta, neighbours, accountant)
 
-    low = high = 1.0
-    while cost(high) > epsilon:
-        low, high = high, 2 * high
-        if high > _MOST_NOISE:
-            raise PrivacyError(
-                f"No noise makes {steps} steps cost epsilon {epsilon:g} at delta {delta:g}; take "
-                f"fewer steps, a smaller batch or a larger budget"
-            )
-    while low == high or cost(low) <= epsilon:
-        low, high = low / 2, low
-        if low < _LEAST_NOISE:
-            return high
-    found = float(brentq(lambda x: math.log(cost(x) / epsilon), low, high, rtol=_PRECISION))
+    def least(enough: Callable[[float], bool], guess: float) -> tuple[float, float]:
+        """Return noise that is not enough, and some that is, near to each other."""
+        high = guess
+        while not enough(high):
+            high *= _NEAR
+            if high > _MOST_NOISE:
+                raise PrivacyError(
+                    f"No noise makes {steps} steps cost epsilon {epsilon:g} at delta {delta:g}; "
+                    f"take fewer steps, a smaller batch or a larger budget"
+                )
+        low = high / _NEAR
+        while low > _LEAST_NOISE and enough(low):
+            low, high = low / _NEAR, low
+        return low, high
+
+    guess = 1.0
+    if neighbours is Neighbours.ADD_REMOVE:
+        # Quickly, and not far above.
+        _, guess = least(lambda x: cost(x, Accountant.RDP) <= epsilon, guess)
+    low, high = least(lambda x: cost(x) <= epsilon, guess)
+    if low <= _LEAST_NOISE:
+        return high
+    found = float(brentq(lambda x: cost(x) - epsilon, low, high, rtol=_PRECISION))
     while cost(found) > epsilon:
         found *= 1 + _PRECISION
     return found
 
 
-def _epsilon(spent: Iterable[Spent], delta: float, neighbours: Neighbours) -> float:
-    return epsilon(spent, delta, neighbours=neighbours)
+@lru_cache(maxsize=256)
+def _epsilon(
+    spent: tuple[Spent, ...], delta: float, neighbours: Neighbours, accountant: Accountant
+) -> float:
+    """Return what `epsilon` does; a run asks the same again and again."""
+    kind = PLDAccountant if accountant is Accountant.PLD else RdpAccountant
+    account = kind(neighboring_relation=_RELATIONS[neighbours])
+    for part in spent:
+        if part.steps:
+            account.compose(_event(part), part.steps)
+    return float(account.get_epsilon(delta))
 
 
 def _event(part: Spent) -> Any:

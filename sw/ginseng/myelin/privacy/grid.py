@@ -1,6 +1,6 @@
 """Gradients of examples become whole numbers of bounded norm, whose sum is exact."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -74,7 +74,7 @@ class Grid:
             factor *= _LESS
 
     def total(
-        self, gradients: Sequence[Sequence[Floats]], like: Sequence[Floats]
+        self, gradients: Iterable[Sequence[Floats]], like: Sequence[Floats]
     ) -> list[Integers]:
         """Return the sum over examples, of the shapes of ``like``; over no example, zeros."""
         totals = [np.zeros(part.shape, np.int64) for part in like]
