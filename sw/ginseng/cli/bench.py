@@ -100,9 +100,58 @@ def application() -> typer.Typer:
 
     app.command("vta")(_vta)
     app.command("tec")(_tec)
+    app.command("privacy")(_privacy)
     for name, what in _PLANNED.items():
         _plan(app, name, what)
     return app
+
+
+def _privacy(
+    as_json: JsonOption = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where the curves go, as PNG (needs ginseng[plot]).")
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Only this one: linear, convolutional; repeat it."),
+    ] = None,
+    epsilons: Annotated[
+        list[float] | None, typer.Option("--epsilon", help="Only this one; repeat it.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each.")] = 3,
+) -> None:
+    """Learn real digits privately: accuracy against epsilon."""
+    try:
+        from ginseng.benchmarks.privacy import EPSILONS, measure
+        from ginseng.benchmarks.privacy_plot import curves
+    except ModuleNotFoundError as error:
+        raise UsageError(f"This needs {error.name}; pip install 'ginseng[myelin,demo]'") from None
+
+    output = Output(as_json)
+    if plot is not None:
+        # Before minutes of training, not after.
+        draw = curves(plot)
+    document = measure(
+        models=models or (), epsilons=epsilons or EPSILONS, seeds=seeds, progress=output.note
+    )
+    rows = [
+        (
+            row["model"],
+            f"{row['epsilon']:.3f}",
+            f"{row['multiplier']:.3f}",
+            f"{100 * row['accuracy']:.2f} %",
+            f"{100 * row['lowest']:.2f} to {100 * row['highest']:.2f} %",
+        )
+        for row in document["rows"]
+    ]
+    columns = ("model", "epsilon", "noise", "accuracy", "of seeds")
+    output.table(
+        f"Digits, {document['seeds']} seeds, delta {document['rows'][0]['delta']:g}", columns, rows
+    )
+    if plot is not None:
+        draw(document)
+        output.say(f"wrote {plot}")
+    output.document(document)
 
 
 def _vta(

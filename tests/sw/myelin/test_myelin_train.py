@@ -17,7 +17,7 @@ from ginseng.myelin.privacy.grid import Grid
 from ginseng.myelin.privacy.ledger import Ledger
 from ginseng.myelin.privacy.stream import RunKey
 from ginseng.myelin.training.gradient import ExampleGradient
-from ginseng.myelin.training.optimizer import Adam, Momentum
+from ginseng.myelin.training.optimizer import Adam, Averaging, Momentum
 from ginseng.myelin.training.train import Plan, accuracy, train
 
 KEY = bytes(range(32))
@@ -249,9 +249,30 @@ def test_adam_is_adam():
         np.testing.assert_allclose(parameters[0], at, rtol=1e-4)
 
 
+def test_an_average_is_of_where_the_other_was():
+    parameters = [np.array([1.0], np.float32)]
+    optimizer = Averaging(inner=Momentum(0.5), decay=0.5)
+    state = optimizer.start(parameters)
+    assert optimizer.result(parameters, state)[0] == 1
+    for _ in range(3):
+        optimizer.step(parameters, [np.array([1.0], np.float32)], state)
+    assert parameters[0] == -0.5
+    expected = (0.25 * 0.5 + 0.5 * 0 + 1 * -0.5) / 1.75
+    np.testing.assert_allclose(optimizer.result(parameters, state)[0], [expected], rtol=1e-6)
+
+
+def test_a_run_that_averages_goes_on_too(linear, tmp_path):
+    averages = plan(optimizer=Averaging(inner=Momentum(0.5, 0.9)))
+    with pytest.raises(KilledError):
+        train(linear, *data(), averages, folder=tmp_path / "run", progress=kill_at(3))
+    trained = train(linear, *data(), averages, folder=tmp_path / "run")
+    assert trained.ledger.done == 6
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: Averaging(inner=Momentum(1), decay=1), "Decay of an average is between 0 and 1"),
         (lambda: Momentum(0), "Learning rate is a positive number, not 0"),
         (lambda: Adam(float("inf")), "not inf"),
         (lambda: Momentum(1, 1), "Momentum is from 0 to below 1, not 1"),

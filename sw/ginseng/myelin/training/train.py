@@ -182,8 +182,9 @@ def train(
             at.save(folder / _CHECKPOINT)
         if progress is not None:
             progress(ledger.done)
+    reached = plan.optimizer.result(at.parameters, at.state)
     return Trained(
-        parameters=dict(zip(gradient.names, at.parameters, strict=True)),
+        parameters=dict(zip(gradient.names, reached, strict=True)),
         ledger=ledger,
         certificate=certificate,
     )
