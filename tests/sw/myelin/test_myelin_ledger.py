@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("dp_accounting", reason="comes with the extra myelin")
 
+from ginseng.myelin import files
 from ginseng.myelin.errors import PrivacyError
-from ginseng.myelin.privacy import ledger as ledger_module
 from ginseng.myelin.privacy.accountant import Neighbours, Spent, epsilon
 from ginseng.myelin.privacy.ledger import Ledger, Terms
 from ginseng.myelin.privacy.sampler import PoissonSampler
@@ -75,7 +75,7 @@ def test_who_dies_while_writing_has_the_old_or_the_new(tmp_path, monkeypatch, di
         raise KeyboardInterrupt
 
     if dies_at == "fsync":
-        monkeypatch.setattr(ledger_module.os, "fsync", die)
+        monkeypatch.setattr(files.os, "fsync", die)
     else:
         monkeypatch.setattr(type(path), "replace", die)
     with pytest.raises(KeyboardInterrupt):
@@ -90,7 +90,7 @@ def test_a_step_is_on_the_disk_before_it_is_given(tmp_path, monkeypatch):
     ledger = Ledger(terms(), path)
     synced = []
     true = os.fsync
-    monkeypatch.setattr(ledger_module.os, "fsync", lambda fd: synced.append(true(fd)))
+    monkeypatch.setattr(files.os, "fsync", lambda fd: synced.append(true(fd)))
     step = ledger.spend()
     assert len(synced) == 2
     assert Ledger.open(path).done == step + 1

@@ -78,6 +78,20 @@ class Operation:
             raise MixesError("parameters that depend on examples")
         return first.example
 
+    def keeps_layout(self, layout: Any, what: str) -> int:
+        """Return the result's axis of examples, if they are on the axis N of a layout.
+
+        Raises
+        ------
+        MixesError
+            If they are on another.
+
+        """
+        axis, given = self.only_first(), str(layout)
+        if axis != given.index("N"):
+            raise MixesError(f"{what} over the examples (axis {axis} of {given})")
+        return (str(self.attributes.out_layout) or given).index("N")
+
     def keeps(self, axes: Sequence[int], what: str) -> int:
         """Return the first operand's axis of examples, if it is none of ``axes``.
 

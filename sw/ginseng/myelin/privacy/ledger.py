@@ -1,7 +1,6 @@
 """What a run may spend and has spent: written down before anything is seen."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Final
 import cbor2
 
 from ginseng.myelin.errors import PrivacyError
+from ginseng.myelin.files import replace_file
 from ginseng.myelin.privacy.accountant import Accountant, Neighbours, Spent, epsilon
 from ginseng.myelin.privacy.sampler import PoissonSampler
 
@@ -125,7 +125,8 @@ class Ledger:
             )
         self._done += 1
         if self._path is not None:
-            _replace(self._path, self.to_bytes())
+            encoded = self.to_bytes()
+            replace_file(self._path, lambda file: file.write(encoded))
         return self._done - 1
 
     def to_bytes(self) -> bytes:
@@ -203,18 +204,3 @@ def _read_terms(given: Any) -> Terms:
             f"Terms of a ledger: neighbours is one of {known}, not {given['neighbours']!r}"
         ) from None
     return Terms(**given | {"neighbours": neighbours})
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever it ends, either the old or the new is there, whole."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

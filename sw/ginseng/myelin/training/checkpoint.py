@@ -1,6 +1,5 @@
 """Where a run is kept so that it goes on after a crash, and spends nothing twice."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ginseng.myelin.errors import MyelinError
+from ginseng.myelin.files import replace_file
 
 __all__ = ["Checkpoint"]
 
@@ -31,12 +31,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write it; whenever that ends, the old or the new is there, whole."""
         named = _named("p", self.parameters) | _named("s", self.state)
-        fresh = path.with_name(path.name + ".new")
-        with fresh.open("wb") as file:
-            np.savez(file, allow_pickle=False, **named)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        replace_file(path, lambda file: np.savez(file, allow_pickle=False, **named))
 
     @classmethod
     def load(cls, path: Path, like: "Checkpoint") -> "Checkpoint":

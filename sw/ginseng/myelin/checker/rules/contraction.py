@@ -45,12 +45,7 @@ def _batched(left: Operand, right: Operand, place: int, operation: Operation) ->
 
 
 def _convolution(operation: Operation) -> Example:
-    axis = operation.only_first()
-    layout = str(operation.attributes.data_layout)
-    out = str(operation.attributes.out_layout) or layout
-    if axis != layout.index("N"):
-        raise MixesError(f"a convolution over the examples (axis {axis} of {layout})")
-    return Example(out.index("N"))
+    return Example(operation.keeps_layout(operation.attributes.data_layout, "a convolution"))
 
 
 RULES: Final[dict[str, Rule]] = {

@@ -45,12 +45,7 @@ def _batch_norm(operation: Operation) -> Example:
 
 
 def _pool(operation: Operation) -> Example:
-    axis = operation.only_first()
-    layout = str(operation.attributes.layout)
-    out = str(operation.attributes.out_layout) or layout
-    if axis != layout.index("N"):
-        raise MixesError(f"a pool over the examples (axis {axis} of {layout})")
-    return Example(out.index("N"))
+    return Example(operation.keeps_layout(operation.attributes.layout, "a pool"))
 
 
 def _nll_loss(operation: Operation) -> Example:
