@@ -84,7 +84,6 @@ def test_unknown_boards_and_commands_are_named(refused):
     [
         ("provision",),
         ("serve", "--port", "1"),
-        ("myelin", "train"),
         ("sterling", "demo"),
         ("bench", "myelin"),
         ("bench", "sterling"),

@@ -1,5 +1,6 @@
 """`ginseng myelin`: differentially private training."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ def application() -> typer.Typer:
     app = typer.Typer(help="Differentially private training.", no_args_is_help=True)
     app.command("check")(_check)
     app.command("train")(_train)
-    _planned(app, "audit", "auditing a training run")
+    app.command("audit")(_audit)
     return app
 
 
@@ -110,6 +111,46 @@ def _train(
     )
 
 
+def _audit(
+    model: Annotated[Path, typer.Argument(help="The model: .onnx, scores of classes.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Private .npz: x (examples first) and y (classes).")
+    ],
+    epsilon: Annotated[float, typer.Option("--epsilon", help="What training may cost.")],
+    delta: Annotated[float, typer.Option("--delta", help="At which delta.")],
+    batch: Annotated[int, typer.Option("--batch", help="Examples in a step, on average.")] = 256,
+    steps: Annotated[int, typer.Option("--steps", help="How many.")] = 120,
+    clip: Annotated[float, typer.Option("--clip", help="Norm of an example's gradient.")] = 1.0,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure whether training keeps what it promises: sensitivity, noise, sampling, canaries."""
+    try:
+        from ginseng.myelin.audit.audit import audit
+        from ginseng.myelin.training.train import Plan
+    except ModuleNotFoundError as error:
+        raise MyelinError(
+            f"{error.name} is not installed; Myelin needs pip install 'ginseng[myelin]'"
+        ) from None
+
+    output = Output(as_json)
+    examples, labels = _load_data(data)
+    plan = Plan(epsilon=epsilon, delta=delta, batch=batch, steps=steps, clip=clip)
+    findings = audit(model, examples, labels, plan, progress=output.note)
+    rows = [
+        (
+            finding.audit,
+            "[green]passed[/green]" if finding.passed else "[red]FAILED[/red]",
+            f"{finding.measured:.4g}",
+            f"{finding.limit:.4g}",
+            finding.detail,
+        )
+        for finding in findings
+    ]
+    output.table("Audits", ("audit", "", "measured", "claimed", "what"), rows)
+    output.document({"findings": [asdict(finding) for finding in findings]})
+    return 0 if all(finding.passed for finding in findings) else 1
+
+
 def _load_data(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return examples and classes of a file.
 
@@ -173,13 +214,3 @@ def _check(
         }
     )
     return 0 if verdict.accepted else 1
-
-
-def _planned(app: typer.Typer, name: str, what: str) -> None:
-    @app.command(
-        name,
-        hidden=True,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    )
-    def planned() -> None:
-        raise UsageError(f"'ginseng myelin {name}' ({what}) is not built yet; see CHANGELOG.md")

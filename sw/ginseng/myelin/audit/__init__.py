@@ -1,0 +1,1 @@
+"""Audits: what a mechanism does is measured, and held against what is claimed of it."""
