@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("tvm", reason="comes with the extra tvm")
 pytest.importorskip("dp_accounting", reason="comes with the extra myelin")
 
+import tvm
 from tvm import relax
 
 from ginseng.cli.app import main
@@ -123,6 +124,18 @@ def test_code_from_outside_is_refused(graphs):
     assert verdict.reason == "no rule for a call of a function; inline it"
 
 
+def test_a_function_is_not_taken_for_the_operator_it_is_called():
+    """It is given from outside, and nobody looks into it."""
+    kind = relax.TensorType((7, 4), "float32")
+    x, made = (relax.Var(name, kind) for name in ("x", "made"))
+    outside = relax.Var("relax.nn.relu", relax.FuncType([kind], kind))
+    block = relax.BindingBlock([relax.VarBinding(made, relax.Call(outside, [x]))])
+    function = relax.Function([x, outside], relax.SeqExpr([block], made), kind)
+    verdict = check_function(function, ["x"])
+    assert not verdict.accepted
+    assert verdict.reason == "no rule for a call of a function; inline it"
+
+
 def test_weights_that_are_examples_are_refused(graphs):
     inputs = {"x": ((4, 4), "float32"), "y": ((4, 4), "float32")}
     module = graphs.build(inputs, lambda _, x, y: relax.op.matmul(x, y))
@@ -215,7 +228,6 @@ def test_the_command_names_the_node_and_fails(saved, networks, tmp_path, capsys)
 
 
 def test_a_relax_module_says_which_inputs_are_examples(graphs, tmp_path):
-    import tvm
 
     inputs = {"x": ((7, 4), "float32"), "w": ((4, 3), "float32")}
     module = graphs.build(inputs, lambda _, x, w: relax.op.matmul(x, w))

@@ -115,8 +115,10 @@ class _Walk:
 
     def __init__(self, function: Any, axes: Mapping[str, int], module: Any) -> None:
         from tvm import relax
+        from tvm.ir import Op
 
         self._relax: Any = relax
+        self._operator: Any = Op
         self._function, self._module = function, module
         self._values: dict[Any, _Value] = {}
         self.operators: set[str] = set()
@@ -161,7 +163,8 @@ class _Walk:
     def _call(self, call: Any, name: str) -> _Value:
         operator = str(getattr(call.op, "name", call.op))
         node = f"{name} = {operator}"
-        if not operator.startswith("relax."):
+        # A function may be called anything, `relax.nn.relu` too.
+        if not isinstance(call.op, self._operator) or not operator.startswith("relax."):
             raise _RefusedError(node, "no rule for a call of a function; inline it")
         operator = operator.removeprefix("relax.")
         self.operators.add(operator)

@@ -31,6 +31,8 @@ _PURE: Final = frozenset(
 )
 
 
+#: Where operators of loop nests are.
+_FAMILIES: Final = frozenset({"prim", "tirx"})
 #: Kind of a block's variable: every value of it is a place of its own.
 _PARALLEL: Final = 0
 
@@ -177,7 +179,10 @@ class _Nest:
                 self._expression(part, seen)
         elif kind == "Call":
             name = str(getattr(node.op, "name", node.op))
-            if name.rpartition(".")[2] not in _PURE:
+            family, _, last = name.rpartition(".")
+            # A function may be called anything, `exp` too.
+            known = type(node.op).__name__ == "Op" and family in _FAMILIES and last in _PURE
+            if not known:
                 raise MixesError(f"no rule for a call of {name} in a loop nest")
             for part in node.args:
                 self._expression(part, seen)
