@@ -17,6 +17,16 @@ from ginseng.myelin.graph import BATCH, load_graph, save_parameters
 
 __all__ = ["application"]
 
+_ModelArgument = Annotated[Path, typer.Argument(help="The model: .onnx, scores of classes.")]
+_DataOption = Annotated[
+    Path, typer.Option("--data", help="Private .npz: x (examples first) and y (classes).")
+]
+_EpsilonOption = Annotated[float, typer.Option("--epsilon", help="What training may cost.")]
+_DeltaOption = Annotated[float, typer.Option("--delta", help="At which delta.")]
+_BatchOption = Annotated[int, typer.Option("--batch", help="Examples in a step, on average.")]
+_StepsOption = Annotated[int, typer.Option("--steps", help="How many.")]
+_ClipOption = Annotated[float, typer.Option("--clip", help="Norm of an example's gradient.")]
+
 
 def application() -> typer.Typer:
     """Return the subcommands."""
@@ -35,16 +45,14 @@ class _Optimizer(StrEnum):
 
 
 def _train(
-    model: Annotated[Path, typer.Argument(help="The model: .onnx, scores of classes.")],
-    data: Annotated[
-        Path, typer.Option("--data", help="Private .npz: x (examples first) and y (classes).")
-    ],
-    epsilon: Annotated[float, typer.Option("--epsilon", help="What training may cost.")],
-    delta: Annotated[float, typer.Option("--delta", help="At which delta.")],
+    model: _ModelArgument,
+    data: _DataOption,
+    epsilon: _EpsilonOption,
+    delta: _DeltaOption,
     output_path: Annotated[Path, typer.Option("-o", "--output", help="The trained model, .onnx.")],
-    batch: Annotated[int, typer.Option("--batch", help="Examples in a step, on average.")] = 256,
-    steps: Annotated[int, typer.Option("--steps", help="How many.")] = 120,
-    clip: Annotated[float, typer.Option("--clip", help="Norm of an example's gradient.")] = 1.0,
+    batch: _BatchOption = 256,
+    steps: _StepsOption = 120,
+    clip: _ClipOption = 1.0,
     rate: Annotated[float, typer.Option("--learning-rate", help="Of the optimizer.")] = 0.5,
     momentum: Annotated[float, typer.Option("--momentum", help="Of sgd.")] = 0.9,
     optimizer: Annotated[
@@ -112,15 +120,13 @@ def _train(
 
 
 def _audit(
-    model: Annotated[Path, typer.Argument(help="The model: .onnx, scores of classes.")],
-    data: Annotated[
-        Path, typer.Option("--data", help="Private .npz: x (examples first) and y (classes).")
-    ],
-    epsilon: Annotated[float, typer.Option("--epsilon", help="What training may cost.")],
-    delta: Annotated[float, typer.Option("--delta", help="At which delta.")],
-    batch: Annotated[int, typer.Option("--batch", help="Examples in a step, on average.")] = 256,
-    steps: Annotated[int, typer.Option("--steps", help="How many.")] = 120,
-    clip: Annotated[float, typer.Option("--clip", help="Norm of an example's gradient.")] = 1.0,
+    model: _ModelArgument,
+    data: _DataOption,
+    epsilon: _EpsilonOption,
+    delta: _DeltaOption,
+    batch: _BatchOption = 256,
+    steps: _StepsOption = 120,
+    clip: _ClipOption = 1.0,
     as_json: JsonOption = False,
 ) -> int:
     """Measure whether training keeps what it promises: sensitivity, noise, sampling, canaries."""

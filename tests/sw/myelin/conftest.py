@@ -3,6 +3,7 @@
 import types
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -166,3 +167,13 @@ def networks():
     return types.SimpleNamespace(
         Net=Net, vgg9=vgg9, resnet32=resnet32, small=small, centred=centred
     )
+
+
+@pytest.fixture
+def linear(networks, tmp_path):
+    """A file of a line, of four inputs and three classes."""
+    net = networks.Net((4,))
+    net.dense(3)
+    path = tmp_path / "linear.onnx"
+    onnx.save(net.model(), path)
+    return path

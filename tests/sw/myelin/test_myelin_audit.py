@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import onnx
 import pytest
 
 pytest.importorskip("tvm", reason="comes with the extra tvm")
@@ -20,15 +19,6 @@ from ginseng.myelin.training.train import Plan
 
 AUDITS = ["neighbours", "noise", "noise is new", "sampling", "sampling is independent", "canaries"]
 RNG = np.random.default_rng
-
-
-@pytest.fixture
-def linear(networks, tmp_path):
-    net = networks.Net((4,))
-    net.dense(3)
-    path = tmp_path / "linear.onnx"
-    onnx.save(net.model(), path)
-    return path
 
 
 def data(count=200):

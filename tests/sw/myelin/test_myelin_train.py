@@ -23,15 +23,6 @@ from ginseng.myelin.training.train import Plan, accuracy, train
 KEY = bytes(range(32))
 
 
-@pytest.fixture
-def linear(networks, tmp_path):
-    net = networks.Net((4,))
-    net.dense(3)
-    path = tmp_path / "linear.onnx"
-    onnx.save(net.model(), path)
-    return path
-
-
 def data(count=60, seed=1):
     """Three clouds that a line can tell apart."""
     rng = np.random.default_rng(seed)
