@@ -170,9 +170,9 @@ class Mixer(wiring.Component):
             m.d.sync += bare.eq(Mux(takes, order.bare, bare))
             bares = [order.bare & half, bare & masks][-banks:]
         for bank, (get, masked, write) in enumerate(zip(pads, masking, writes, strict=True)):
-            hidden = Signal.like(self.o_data, name=f"hidden_{bank}")
-            m.d.comb += hidden.eq(Mux(masked, 0, self.i.payload) ^ get.data)
-            text = Mux(masked | order.seals, hidden, self.i.payload)
+            padded = Signal.like(self.o_data, name=f"padded_{bank}")
+            m.d.comb += padded.eq(Mux(masked, 0, self.i.payload) ^ get.data)
+            text = Mux(masked | order.seals, padded, self.i.payload)
             text &= Mux(masked, Mux(bares[bank], 0, first_block), meant)
             m.d.comb += [
                 self.text.enable[bank].eq(write),

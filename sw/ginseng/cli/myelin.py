@@ -1,5 +1,7 @@
 """`ginseng myelin`: differentially private training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -68,13 +70,9 @@ def _train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a model so that it says little of any one example."""
-    try:
+    with _extra():
         from ginseng.myelin.training.optimizer import Adam, Momentum
         from ginseng.myelin.training.train import Plan, accuracy, train
-    except ModuleNotFoundError as error:
-        raise MyelinError(
-            f"{error.name} is not installed; Myelin needs pip install 'ginseng[myelin]'"
-        ) from None
 
     output = Output(as_json)
     examples, labels = _load_data(data)
@@ -130,13 +128,9 @@ def _audit(
     as_json: JsonOption = False,
 ) -> int:
     """Measure whether training keeps what it promises: sensitivity, noise, sampling, canaries."""
-    try:
+    with _extra():
         from ginseng.myelin.audit.audit import audit
         from ginseng.myelin.training.train import Plan
-    except ModuleNotFoundError as error:
-        raise MyelinError(
-            f"{error.name} is not installed; Myelin needs pip install 'ginseng[myelin]'"
-        ) from None
 
     output = Output(as_json)
     examples, labels = _load_data(data)
@@ -155,6 +149,17 @@ def _audit(
     output.table("Audits", ("audit", "", "measured", "claimed", "what"), rows)
     output.document({"findings": [asdict(finding) for finding in findings]})
     return 0 if all(finding.passed for finding in findings) else 1
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say which extra a module comes with that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MyelinError(
+            f"{error.name} is not installed; Myelin needs pip install 'ginseng[myelin]'"
+        ) from None
 
 
 def _load_data(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

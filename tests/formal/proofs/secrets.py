@@ -1,5 +1,7 @@
 """Where keys and plaintext get to in the whole tensor encryption core, as it is built."""
 
+from abc import abstractmethod
+
 from amaranth import Module
 
 from ginseng.bench.formal.harness import Harness
@@ -16,7 +18,7 @@ VERDICTS = ("dut.reads.verifier.valid", "dut.reads.verifier.fault", "dut.writes.
 MIXER = "dut.lane.mixer"
 MIXED, TAG = f"{MIXER}.mixed", "dut.lane.tags.o_tag"
 #: A beat, or what GHASH gets of it, after its pad.
-CIPHERTEXT = (MIXED, f"{MIXER}.hidden_0", f"{MIXER}.hidden_1")
+CIPHERTEXT = (MIXED, f"{MIXER}.padded_0", f"{MIXER}.padded_1")
 COMMANDS = {op: {"dut.command__payload.op": op.value} for op in (ControlOp.BEGIN, ControlOp.KEY)}
 KEY = "dut.command__payload.row"
 STORED = "dut.memory__store__beat__payload"
@@ -34,8 +36,9 @@ class Whole(Harness):
         outputs = [f"dut.{name}" for name in self.open(dut)]
         self.say(outputs)
 
+    @abstractmethod
     def say(self, outputs: list[str]) -> None:
-        raise NotImplementedError
+        """Name the secrets."""
 
 
 class ConstantTime(Whole):
@@ -178,8 +181,8 @@ PROOFS = [
             Bug(
                 name="GHASH gets the plaintext of what is sealed",
                 module="ginseng.crypto.mixer",
-                old="Mux(masked | order.seals, hidden, self.i.payload)",
-                new="Mux(masked, hidden, self.i.payload)",
+                old="Mux(masked | order.seals, padded, self.i.payload)",
+                new="Mux(masked, padded, self.i.payload)",
             ),
             Bug(
                 name="beats leave as they came",

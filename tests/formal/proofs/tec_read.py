@@ -1,5 +1,7 @@
 """The read path: nothing completes, and no load counts, before all of it verified."""
 
+from abc import abstractmethod
+
 from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.hdl import Assert, Assume, Cover
 from amaranth.lib import data
@@ -63,8 +65,9 @@ class Settling(Harness):
                 m.d.sync += count.eq(count + moves - event)
         self.follow(m, dut, begin, empty)
 
+    @abstractmethod
     def follow(self, m: Module, dut: Settle, begin: Signal, empty: Signal) -> None:
-        raise NotImplementedError
+        """Follow one of them."""
 
     def behind(self, m: Module, starts: Signal, count: Signal, event: Signal, name: str) -> Signal:
         """Return whether the event of what starts now came, those of ``count`` others first."""

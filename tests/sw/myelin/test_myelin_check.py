@@ -15,7 +15,12 @@ from tvm import relax
 
 from ginseng.cli.app import main
 from ginseng.myelin.checker import certificate as certificate_module
-from ginseng.myelin.checker.certificate import ASSUMPTIONS, certify, checker_digest
+from ginseng.myelin.checker.certificate import (
+    ASSUMPTIONS,
+    certify,
+    checker_digest,
+    write_certificate,
+)
 from ginseng.myelin.checker.check import check_function
 from ginseng.myelin.errors import MyelinError, PrivacyError
 from ginseng.myelin.graph import load_graph
@@ -166,9 +171,9 @@ TERMS = {
 
 def test_a_certificate_says_what_was_checked_by_whom(saved, networks):
     graph = load_graph(saved(networks.small()))
-    checked = certify(graph, Terms(**TERMS))
-    document = cbor2.loads(checked.certificate)
-    assert cbor2.dumps(document, canonical=True) == checked.certificate
+    encoded = write_certificate(graph, certify(graph).verdict, Terms(**TERMS))
+    document = cbor2.loads(encoded)
+    assert cbor2.dumps(document, canonical=True) == encoded
     assert document["program"].hex() == graph.sha256
     assert document["checker"].hex() == checker_digest()
     assert document["batch"] == 7
@@ -196,13 +201,17 @@ def test_another_program_or_checker_has_another_certificate(saved, networks, tmp
 
 
 def test_a_refused_graph_has_no_certificate(saved, networks):
-    assert certify(load_graph(saved(networks.centred()))).certificate is None
+    graph = load_graph(saved(networks.centred()))
+    checked = certify(graph)
+    assert checked.certificate is None
+    with pytest.raises(PrivacyError, match="there is no certificate"):
+        write_certificate(graph, checked.verdict)
 
 
 def test_a_dataset_smaller_than_a_batch_is_refused(saved, networks):
     graph = load_graph(saved(networks.small()))
     with pytest.raises(PrivacyError, match="5 examples does not fill the graph's 7"):
-        certify(graph, Terms(**TERMS | {"examples": 5}))
+        write_certificate(graph, certify(graph).verdict, Terms(**TERMS | {"examples": 5}))
 
 
 def test_the_command_accepts_and_writes_the_certificate(saved, networks, tmp_path, capsys):

@@ -54,7 +54,7 @@ GOOD = {
         ),
     ),
     "two steps": (X, two_steps(lambda x, i, j: x[i, 3 - j], lambda k, i, j: k[i, j] + k[i, 0])),
-    "both": (TWO, compute((7, 4), lambda x, y, i, j: x[i, j] * y[i, 3 - j])),
+    "two inputs": (TWO, compute((7, 4), lambda x, y, i, j: x[i, j] * y[i, 3 - j])),
 }
 BAD = {
     "place as a number": (

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -217,17 +218,22 @@ class Netlist:
             )
         return list(self._nets[name])
 
-    def _way(self, came: Mapping[Any, Any], at: Any) -> str:
-        """Return the named nets from the secret to a bit."""
+    @cached_property
+    def _names(self) -> Mapping[Any, str]:
+        """What each bit is called."""
         names: dict[Any, str] = {}
         for name, bits in self._nets.items():
             # Where a net has several names, that of the innermost module says most.
             for bit in bits:
                 if "$" not in name and name.count(".") >= names.get(bit, "").count("."):
                     names[bit] = name
+        return names
+
+    def _way(self, came: Mapping[Any, Any], at: Any) -> str:
+        """Return the named nets from the secret to a bit."""
         way: list[str] = []
         while at is not None:
-            name = names.get(at[0], "")
+            name = self._names.get(at[0], "")
             if name and name not in way[-1:]:
                 way.append(name)
             at = came[at]

@@ -13,7 +13,6 @@ from ginseng.myelin.audit.neighbours import audit_neighbours
 from ginseng.myelin.audit.noise import audit_noise
 from ginseng.myelin.audit.sampling import audit_sampling
 from ginseng.myelin.graph import load_graph
-from ginseng.myelin.privacy.grid import Grid
 from ginseng.myelin.privacy.ledger import Terms
 from ginseng.myelin.privacy.sampler import PoissonSampler
 from ginseng.myelin.privacy.stream import RunKey
@@ -70,7 +69,7 @@ def audit(
     # Weights that are nowhere in particular: gradients are long, and are clipped.
     weights = [rng.normal(0, 1, part.shape).astype(np.float32) for part in gradient.initial]
     bound = gradient.bind(weights)
-    grid = Grid(clip=terms.clip, bits=terms.bits)
+    grid = terms.grid
 
     def total(batch: Sequence[int]) -> list[npt.NDArray[np.int64]]:
         return grid.total((bound(examples[n], int(labels[n])) for n in batch), weights)
@@ -84,7 +83,7 @@ def audit(
     scale = terms.clip / grid.bound / float(terms.sampler.expected)
 
     def release(step: int) -> list[npt.NDArray[np.float32]]:
-        return _release(grid, totals, terms, key, step, gradient.names)
+        return terms.release(totals, key=key, step=step, names=gradient.names)
 
     sigma = terms.multiplier * grid.bound * scale
     exact = [part * scale for part in totals]
@@ -112,31 +111,13 @@ def audit(
     return findings
 
 
-def _release(
-    grid: Grid,
-    totals: Sequence[npt.NDArray[np.int64]],
-    terms: Terms,
-    key: RunKey,
-    step: int,
-    names: Sequence[str],
-) -> list[npt.NDArray[np.float32]]:
-    return grid.release(
-        totals,
-        multiplier=terms.multiplier,
-        expected=terms.sampler.expected,
-        key=key,
-        step=step,
-        names=names,
-    )
-
-
 def _canary_run(terms: Terms, there: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Return how far all the releases of a run go along each canary.
 
     A canary's gradient is as long as may be, in a direction of its own, at every step: nobody can
     show more.
     """
-    grid, key = Grid(clip=terms.clip, bits=terms.bits), RunKey()
+    grid, key = terms.grid, RunKey()
     sampler = PoissonSampler(examples=len(there), threshold=terms.threshold)
     scores = np.zeros(len(there))
     for step in range(terms.steps):
@@ -146,5 +127,5 @@ def _canary_run(terms: Terms, there: npt.NDArray[np.bool_]) -> npt.NDArray[np.fl
             canary = np.zeros(len(there), np.float32)
             canary[n] = 2 * terms.clip
             totals[0] += grid.quantise([canary])[0]
-        scores += _release(grid, totals, terms, key, step, ["canaries"])[0]
+        scores += terms.release(totals, key=key, step=step, names=["canaries"])[0]
     return scores

@@ -15,7 +15,14 @@ from ginseng.myelin.graph import Graph
 if TYPE_CHECKING:
     from ginseng.myelin.privacy.ledger import Terms
 
-__all__ = ["ASSUMPTIONS", "CHECKER_VERSION", "Checked", "certify", "checker_digest"]
+__all__ = [
+    "ASSUMPTIONS",
+    "CHECKER_VERSION",
+    "Checked",
+    "certify",
+    "checker_digest",
+    "write_certificate",
+]
 
 CHECKER_VERSION: Final = 1
 #: What no check of a graph can show.
@@ -48,25 +55,32 @@ class Checked:
     certificate: bytes | None
 
 
-def certify(graph: Graph, terms: "Terms | None" = None) -> Checked:
-    """Check a graph and, if it is accepted, write the certificate.
+def certify(graph: Graph) -> Checked:
+    """Check a graph, from examples to one result for each, and certify it if it is accepted."""
+    verdict = check_function(graph.function, graph.examples, graph.module)
+    return Checked(verdict, write_certificate(graph, verdict) if verdict.accepted else None)
+
+
+def write_certificate(graph: Graph, verdict: Verdict, terms: "Terms | None" = None) -> bytes:
+    """Return the certificate of a graph that was accepted, canonical CBOR.
 
     Parameters
     ----------
     graph : Graph
-        From examples to one result, or one loss, for each.
+        That was checked.
+    verdict : Verdict
+        What came of it.
     terms : Terms or None
         What a run may spend; without, the certificate is of the graph alone.
 
     Raises
     ------
     PrivacyError
-        If the terms are of fewer examples than the graph has.
+        If it was refused, or the terms are of fewer examples than the graph has.
 
     """
-    verdict = check_function(graph.function, graph.examples, graph.module)
     if not verdict.accepted:
-        return Checked(verdict, None)
+        raise PrivacyError(f"{graph.name} was refused at {verdict.node}: there is no certificate")
     document: dict[str, Any] = {
         "version": CHECKER_VERSION,
         "program": bytes.fromhex(graph.sha256),
@@ -85,4 +99,4 @@ def certify(graph: Graph, terms: "Terms | None" = None) -> Checked:
             "neighbours": terms.neighbours.value,
             "cost": terms.cost(terms.steps),
         }
-    return Checked(verdict, cbor2.dumps(document, canonical=True))
+    return cbor2.dumps(document, canonical=True)

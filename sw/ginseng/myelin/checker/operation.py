@@ -6,7 +6,7 @@ from typing import Any
 
 from ginseng.myelin.checker.dependence import Dependence, Example, MixesError
 
-__all__ = ["Operand", "Operation", "Rule"]
+__all__ = ["Operand", "Operation", "Rule", "require_apart"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,31 @@ class Operation:
         if axis in {self.operands[0].axis(a) for a in axes}:
             raise MixesError(f"{what} over the examples (axis {axis})")
         return axis
+
+
+def require_apart(operands: Sequence[Operand], place: int, extent: Any) -> None:
+    """Require that where examples are, counted from the last axis, nothing else is.
+
+    Raises
+    ------
+    MixesError
+        If a public tensor differs from place to place, or one example is broadcast to others'.
+
+    """
+    for operand in operands:
+        if operand.rank < -place:
+            continue
+        one = _is_one(operand.shape[place])
+        if operand.example is None and not one:
+            # Where an example stands depends on who else was sampled.
+            raise MixesError("a public tensor tells the places of the batch apart")
+        if operand.example is not None and one != _is_one(extent):
+            raise MixesError("one example is broadcast to the places of others")
+
+
+def _is_one(extent: object) -> bool:
+    """Whether an extent is known to be 1."""
+    return isinstance(extent, int) and extent == 1
 
 
 Rule = Callable[[Operation], Example]

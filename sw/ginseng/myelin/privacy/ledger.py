@@ -1,19 +1,25 @@
 """What a run may spend and has spent: written down before anything is seen."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import cbor2
+import numpy as np
+import numpy.typing as npt
 
 from ginseng.myelin.errors import PrivacyError
 from ginseng.myelin.files import replace_file
 from ginseng.myelin.privacy.accountant import Accountant, Neighbours, Spent, epsilon
+from ginseng.myelin.privacy.grid import Grid
 from ginseng.myelin.privacy.sampler import PoissonSampler
+from ginseng.myelin.privacy.stream import RunKey
 
 __all__ = ["Ledger", "Terms"]
+
+Array = npt.NDArray[np.int64]
 
 _VERSION: Final = 1
 
@@ -68,6 +74,24 @@ class Terms:
     def sampler(self) -> PoissonSampler:
         """Who takes the batches."""
         return PoissonSampler(examples=self.examples, threshold=self.threshold)
+
+    @property
+    def grid(self) -> Grid:
+        """What gradients are rounded to."""
+        return Grid(clip=self.clip, bits=self.bits)
+
+    def release(
+        self, totals: Sequence[Array], *, key: RunKey, step: int, names: Sequence[str]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Return the noisy mean gradient of a step, as `Grid.release` does."""
+        return self.grid.release(
+            totals,
+            multiplier=self.multiplier,
+            expected=self.sampler.expected,
+            key=key,
+            step=step,
+            names=names,
+        )
 
     def cost(self, steps: int, accountant: Accountant = Accountant.PLD) -> float:
         """Return the epsilon of the first steps, at ``delta``."""

@@ -8,11 +8,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ginseng.myelin.checker.certificate import certify
+from ginseng.myelin.checker.certificate import certify, write_certificate
 from ginseng.myelin.errors import MyelinError, PrivacyError
 from ginseng.myelin.graph import BATCH, load_graph
 from ginseng.myelin.privacy.accountant import Neighbours, calibrate
-from ginseng.myelin.privacy.grid import Grid
 from ginseng.myelin.privacy.ledger import Ledger, Terms
 from ginseng.myelin.privacy.sampler import PoissonSampler
 from ginseng.myelin.privacy.stream import RunKey
@@ -155,7 +154,7 @@ def train(
     gradient = ExampleGradient(load_graph(model, batch=1, alone=True))
     _check_data(model, gradient, examples, labels)
     terms = plan.terms(len(examples))
-    certificate = certify(graph, terms).certificate or b""
+    certificate = write_certificate(graph, checked.verdict, terms)
     initial = gradient.initial
     at = Checkpoint([part.copy() for part in initial], plan.optimizer.start(initial))
     ledger = Ledger(terms)
@@ -163,20 +162,13 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         ledger, at = _go_on(folder, terms, at)
     key = key or RunKey(first_step=ledger.done)
-    grid = Grid(clip=terms.clip, bits=terms.bits)
+    grid = terms.grid
     while ledger.done < terms.steps:
         step = ledger.spend()
         bound = gradient.bind(at.parameters)
         batch = terms.sampler.sample(key.stream(step, "sample"))
         totals = grid.total((bound(examples[n], int(labels[n])) for n in batch), like=at.parameters)
-        released = grid.release(
-            totals,
-            multiplier=terms.multiplier,
-            expected=terms.sampler.expected,
-            key=key,
-            step=step,
-            names=gradient.names,
-        )
+        released = terms.release(totals, key=key, step=step, names=gradient.names)
         plan.optimizer.step(at.parameters, released, at.state)
         if folder is not None:
             at.save(folder / _CHECKPOINT)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from ginseng.myelin.checker.dependence import Example, MixesError
-from ginseng.myelin.checker.operation import Operand, Operation, Rule
+from ginseng.myelin.checker.operation import Operand, Operation, Rule, require_apart
 
 __all__ = ["RULES"]
 
@@ -33,14 +33,7 @@ def _batched(left: Operand, right: Operand, place: int, operation: Operation) ->
     """Return the axis, after a look at who else has one there; of the last two each has its own."""
     rank = len(operation.results[0])
     if right.rank >= 2 and place < -2:
-        for operand in (left, right):
-            if operand.rank < -place:
-                continue
-            one = operand.shape[place] == 1
-            if operand.example is None and not one:
-                raise MixesError("a public tensor tells the places of the batch apart")
-            if operand.example is not None and one and operation.results[0][place] != 1:
-                raise MixesError("one example is broadcast to the places of others")
+        require_apart((left, right), place, operation.results[0][place])
     return Example(rank + place)
 
 

@@ -112,10 +112,6 @@ def _one_hot(operation: Operation) -> Example:
     return Example(indices.example + (new <= indices.example))
 
 
-def _flatten(operation: Operation) -> Example:
-    return _reshape(operation)
-
-
 def _same(one: Any, other: Any) -> bool:
     """Whether two extents are known to be equal."""
     if isinstance(one, int) and isinstance(other, int):
@@ -136,8 +132,8 @@ def _same_product(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 
 RULES: Final[dict[str, Rule]] = {
     "reshape": _reshape,
-    "flatten": _flatten,
-    "nn.batch_flatten": _flatten,
+    "flatten": _reshape,
+    "nn.batch_flatten": _reshape,
     "permute_dims": _permute,
     "expand_dims": _expand,
     "squeeze": _squeeze,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from ginseng.myelin.checker.dependence import Example, MixesError
-from ginseng.myelin.checker.operation import Operation, Rule
+from ginseng.myelin.checker.operation import Operation, Rule, require_apart
 
 __all__ = ["RULES", "aligned"]
 
@@ -16,18 +16,8 @@ def aligned(operation: Operation, *, rank: int | None = None) -> Example:
     if len(places) != 1:
         raise MixesError("examples of one operand meet those of another on different axes")
     (place,) = places
-    for operand in operands:
-        public = operand.example is None
-        if public and operand.rank >= -place and not _is_one(operand.shape[place]):
-            # Where an example stands depends on who else was sampled.
-            raise MixesError("a public tensor tells the places of the batch apart")
-        if not public and _is_one(operand.shape[place]) != _is_one(operation.results[0][place]):
-            raise MixesError("one example is broadcast to the places of others")
+    require_apart(operands, place, operation.results[0][place])
     return Example(rank + place)
-
-
-def _is_one(extent: object) -> bool:
-    return isinstance(extent, int) and extent == 1
 
 
 _UNARY: Final = (
